@@ -1,0 +1,329 @@
+//! Taking buffers: from slots that only this allocator tries, so that it costs loads and one store.
+//!
+//! An allocator remembers the slots it has handed out and probes the oldest first: with consumers that take turns the first
+//! probe hits, and few slots stay warm in the cache. What it has not, it gets from its process's shares; when the pool has no
+//! share left, from the shares that are open to everybody; then from the next larger pool.
+
+use crate::attachment::{Attachment, Session};
+use crate::buffer::BufferMut;
+use crate::control::Control;
+use crate::error::{Error, Result};
+use crate::layout::{MAX_SHARES, SlotRecord};
+use crate::pools::{EVERYBODY, PoolMap, TakenShare};
+use crate::sync::Ordering;
+use crate::sys::{futex, time};
+use crate::token::{IN_LANE, ProcessSlot, Reference, Token};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Slots that an allocator asks for at once: enough to keep a few in flight, few enough to stay in the cache.
+const BATCH: usize = 16;
+const BATCH_BYTES: u64 = 1 << 20;
+const LONGEST_NAP: Duration = Duration::from_millis(1);
+
+/// Takes buffers for one thread. Get one from [`Pond::allocator`](crate::Pond::allocator), or use an output port's own.
+pub struct Allocator {
+    session: Arc<Session>,
+    /// By block size, smallest first.
+    pools: Vec<Candidates>,
+    pool_epoch: u32,
+}
+
+/// The slots of one pool that only this allocator tries.
+struct Candidates {
+    pool: u8,
+    block_bytes: u64,
+    slots: Vec<u32>,
+    /// The one handed out longest ago.
+    oldest: usize,
+    /// Where the search in shares that are open to everybody goes on.
+    open_cursor: u32,
+}
+
+impl Allocator {
+    pub(crate) fn new(session: &Arc<Session>) -> Allocator {
+        let pool_epoch = session.control.header().pool_epoch.load(Ordering::Acquire).wrapping_sub(1);
+        Allocator { session: Arc::clone(session), pools: Vec::new(), pool_epoch }
+    }
+
+    /// Takes a buffer that can hold `len_bytes`, with that length, dtype bytes, no timestamp, sequence 0. Its contents are
+    /// whatever was there before.
+    ///
+    /// Never blocks, except for a registry lock when the process needs another share of a pool.
+    ///
+    /// # Errors
+    /// [`Error::PoolExhausted`] if every fitting buffer is in use, [`Error::BufferTooLarge`] if none could ever fit,
+    /// [`Error::OutOfMemory`] if a share's memory cannot be had.
+    ///
+    /// # Crash safety
+    /// A buffer taken by a process that is killed is free again after recovery.
+    #[inline]
+    pub fn allocate(&mut self, len_bytes: usize) -> Result<BufferMut> {
+        let attachment = self.session.attachment();
+        attachment.check_fork()?;
+        if attachment.control.header().pool_epoch.load(Ordering::Relaxed) != self.pool_epoch {
+            self.look_for_pools();
+        }
+        let mut fits = false;
+        for candidates in &mut self.pools {
+            if candidates.block_bytes < len_bytes as u64 {
+                continue;
+            }
+            fits = true;
+            if let Some(slot) = candidates.take(attachment)? {
+                let pool = candidates.pool;
+                return BufferMut::allocated(attachment, Reference { pool, slot, token: 0 }, len_bytes);
+            }
+        }
+        Err(self.exhausted(len_bytes, fits))
+    }
+
+    /// As [`allocate`](Self::allocate), but waits up to `timeout` for a buffer to be given back.
+    ///
+    /// # Errors
+    /// As `allocate`, after the timeout; errors that waiting cannot mend come at once.
+    pub fn allocate_timeout(&mut self, len_bytes: usize, timeout: Duration) -> Result<BufferMut> {
+        let start = Instant::now();
+        let mut nap = Duration::from_micros(20);
+        loop {
+            match self.allocate(len_bytes) {
+                Err(Error::PoolExhausted { .. })
+                    if start.elapsed() < timeout && !self.session.stop_requested() => {}
+                other => return other,
+            }
+            // A release is one store and tells nobody, so this looks again soon; recovery rings.
+            let header = self.session.control.header();
+            let bell = header.allocation_bell.load(Ordering::Acquire);
+            futex::wait(
+                &header.allocation_bell,
+                bell,
+                Some(nap.min(timeout.saturating_sub(start.elapsed()))),
+            );
+            nap = (nap * 2).min(LONGEST_NAP);
+        }
+    }
+
+    fn look_for_pools(&mut self) {
+        let attachment = self.session.attachment();
+        self.pool_epoch = attachment.control.header().pool_epoch.load(Ordering::Acquire);
+        for pool in attachment.pools.by_block_size(attachment) {
+            if !self.pools.iter().any(|c| c.pool == pool.index) {
+                self.pools.push(Candidates {
+                    pool: pool.index,
+                    block_bytes: pool.block_bytes,
+                    slots: Vec::new(),
+                    oldest: 0,
+                    open_cursor: u32::from(attachment.me).wrapping_mul(0x9e37_79b9),
+                });
+            }
+        }
+        self.pools.sort_by_key(|c| (c.block_bytes, c.pool));
+    }
+
+    #[cold]
+    fn exhausted(&self, wanted: usize, fits: bool) -> Error {
+        let pond = self.session.name.clone();
+        if !fits {
+            let largest = self.pools.iter().map(|c| c.block_bytes).max().unwrap_or(0);
+            return Error::BufferTooLarge { pond, wanted, largest };
+        }
+        let mut details = String::new();
+        for candidates in self.pools.iter().filter(|c| c.block_bytes >= wanted as u64) {
+            if let Some(pool) = self.session.pools.get(&self.session, candidates.pool) {
+                if let Some(record) = self.session.control.pool(candidates.pool.into()) {
+                    record.exhausted.fetch_add(1, Ordering::Relaxed);
+                }
+                let _ = write!(details, "\n  {}", describe_use(&self.session.control, pool));
+            }
+        }
+        Error::PoolExhausted { pond, wanted, details }
+    }
+}
+
+impl Drop for Allocator {
+    fn drop(&mut self) {
+        if self.session.is_forked() {
+            return;
+        }
+        let mut stock = self.session.stock.lock().unwrap_or_else(PoisonError::into_inner);
+        for candidates in &mut self.pools {
+            stock.of(candidates.pool).append(&mut candidates.slots);
+        }
+    }
+}
+
+impl Candidates {
+    /// A slot with its token 0 claimed for this process.
+    #[inline]
+    fn take(&mut self, pond: &'static Attachment) -> Result<Option<u32>> {
+        match self.try_oldest(pond) {
+            Some(slot) => Ok(Some(slot)),
+            None => self.take_slowly(pond),
+        }
+    }
+
+    #[inline]
+    fn try_oldest(&mut self, pond: &'static Attachment) -> Option<u32> {
+        let slot = *self.slots.get(self.oldest)?;
+        if !claim(pond, slot) {
+            return None;
+        }
+        self.oldest += 1;
+        if self.oldest == self.slots.len() {
+            self.oldest = 0;
+        }
+        // The line of the next one may lie in a consumer's cache: ask for it now, so that the next allocation finds it.
+        if let Some(next) = pond.control.slot(self.slots[self.oldest]) {
+            crate::prefetch::for_writing(next);
+        }
+        Some(slot)
+    }
+
+    #[cold]
+    fn take_slowly(&mut self, pond: &'static Attachment) -> Result<Option<u32>> {
+        let Some(pool) = pond.pools.get(pond, self.pool) else { return Ok(None) };
+        if !self.any_free(pond) {
+            self.refill(pond, pool)?;
+        }
+        for _ in 0..self.slots.len() {
+            if let Some(slot) = self.try_oldest(pond) {
+                return Ok(Some(slot));
+            }
+            self.oldest = (self.oldest + 1) % self.slots.len().max(1);
+        }
+        self.take_open(pond, pool)
+    }
+
+    fn any_free(&self, pond: &Attachment) -> bool {
+        self.slots.iter().any(|&s| pond.control.slot(s).is_some_and(|r| r.references.is_free()))
+    }
+
+    /// Gets more slots, in front of the rotation: those of the stock first, else another share.
+    fn refill(&mut self, pond: &'static Attachment, pool: &PoolMap) -> Result<()> {
+        let mut stock = pond.stock.lock().unwrap_or_else(PoisonError::into_inner);
+        if stock.of(self.pool).is_empty() {
+            let taken = pond.lock_registry()?.take_share(pool)?;
+            if let TakenShare::Ours(slots) = taken {
+                stock.of(self.pool).extend(slots.rev());
+            }
+        }
+        let spare = stock.of(self.pool);
+        let batch = (BATCH_BYTES / self.block_bytes).clamp(2, BATCH as u64) as usize;
+        let keep = spare.len().saturating_sub(batch.max(self.slots.len() / 4));
+        let fresh = spare.split_off(keep);
+        // Those that are free go where the search begins; the rotation behind keeps its order.
+        self.slots.rotate_left(self.oldest);
+        self.slots.splice(0..0, fresh.into_iter().rev());
+        self.oldest = 0;
+        Ok(())
+    }
+
+    /// From the shares that are open to everybody, each process beginning somewhere else.
+    fn take_open(&mut self, pond: &'static Attachment, pool: &PoolMap) -> Result<Option<u32>> {
+        let Some(record) = pond.control.pool(self.pool.into()) else { return Ok(None) };
+        loop {
+            let shares = (record.shares.load(Ordering::Relaxed) as usize).min(MAX_SHARES);
+            for step in 0..shares as u32 {
+                let share = (self.open_cursor.wrapping_add(step)) % shares as u32;
+                if record.share_owners[share as usize].load(Ordering::Acquire) != EVERYBODY {
+                    continue;
+                }
+                let slots = pool.share_slots(share);
+                let count = slots.len() as u32;
+                for i in 0..count {
+                    let slot = slots.start + (self.open_cursor.wrapping_add(i)) % count;
+                    if pond.control.slot(slot).is_some_and(|r| r.references.claim_shared(pond.me)) {
+                        self.open_cursor = self.open_cursor.wrapping_add(1);
+                        return Ok(Some(slot));
+                    }
+                }
+            }
+            // One more share may be free: another process may have left or died since.
+            let taken = pond.lock_registry()?.take_share(pool)?;
+            match taken {
+                TakenShare::Opened => {}
+                TakenShare::Ours(slots) => {
+                    let mut stock = pond.stock.lock().unwrap_or_else(PoisonError::into_inner);
+                    stock.of(self.pool).extend(slots.rev());
+                    drop(stock);
+                    self.refill(pond, pool)?;
+                    return Ok(self.try_oldest(pond));
+                }
+                TakenShare::None => return Ok(None),
+            }
+        }
+    }
+}
+
+#[inline]
+fn claim(pond: &'static Attachment, slot: u32) -> bool {
+    pond.control.slot(slot).is_some_and(|record| record.references.claim_exclusive(pond.me))
+}
+
+/// The words that describe a fresh buffer; the caller owns the slot alone.
+#[inline]
+pub(crate) fn describe_fresh(record: &SlotRecord, me: ProcessSlot) {
+    let generation = record.references.generation.load(Ordering::Relaxed);
+    record.references.generation.store(generation.wrapping_add(1), Ordering::Relaxed);
+    record.references.stamp.store(0, Ordering::Relaxed);
+    record.references.sequence.store(0, Ordering::Relaxed);
+    record.creator.store(me.into(), Ordering::Relaxed);
+    record.allocated_ns.store(time::coarse_ns(), Ordering::Relaxed);
+    crash_point!(AllocateDescribed);
+}
+
+/// One line about a pool for an error: free slots by share owner, and who holds or queues the rest.
+fn describe_use(control: &Control, pool: &PoolMap) -> String {
+    let mut free: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut used: BTreeMap<String, u32> = BTreeMap::new();
+    let pid = |slot: u16| control.process(slot.into()).map_or(0, |p| p.state.load(Ordering::Relaxed) as u32);
+    let Some(record) = control.pool(pool.index.into()) else { return String::new() };
+    for share in 0..record.shares.load(Ordering::Relaxed).min(MAX_SHARES as u32) {
+        let owner = record.share_owners[share as usize].load(Ordering::Relaxed);
+        if record.share_committed[share as usize].load(Ordering::Acquire) == 0 {
+            *free.entry(0).or_default() += pool.share_slots(share).len() as u32;
+            continue;
+        }
+        for slot in pool.share_slots(share) {
+            let Some(slot) = control.slot(slot) else { continue };
+            let tokens = slot.references.tokens.iter().map(|t| Token(t.load(Ordering::Relaxed)));
+            let mut owners: Vec<String> = tokens
+                .filter(|t| t.0 != 0)
+                .map(|t| match t.owner() {
+                    IN_LANE => lane_name(control, t.lane()),
+                    process => format!("held by process {}", pid(process)),
+                })
+                .collect();
+            owners.sort();
+            owners.dedup();
+            match owners.is_empty() {
+                true => *free.entry(owner).or_default() += 1,
+                false => *used.entry(owners.join(" and ")).or_default() += 1,
+            }
+        }
+    }
+    let mut text = format!("{} blocks of {} bytes:", pool.blocks, pool.block_bytes);
+    for (owners, count) in &used {
+        let _ = write!(text, " {count} {owners};");
+    }
+    for (&owner, count) in &free {
+        let _ = match owner {
+            0 => write!(text, " {count} free in nobody's share;"),
+            EVERYBODY => write!(text, " {count} free for everybody;"),
+            process => write!(text, " {count} free in the share of process {};", pid(process as u16)),
+        };
+    }
+    text
+}
+
+pub(crate) fn lane_name(control: &Control, lane: u16) -> String {
+    let Some(lane) = control.lane(lane.into()) else { return "queued nowhere".to_owned() };
+    let port = |index: u32| crate::registry::port_name(control, index);
+    format!(
+        "queued from {} to {}",
+        port(lane.from_port.load(Ordering::Relaxed)),
+        port(lane.to_port.load(Ordering::Relaxed))
+    )
+}

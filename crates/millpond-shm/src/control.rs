@@ -1,0 +1,241 @@
+//! The control segment as mapped by one process: tables with checked indices, never a pointer from shared memory.
+
+#![allow(unsafe_code)]
+
+use crate::error::{Error, Result};
+use crate::layout::{
+    self, BlockRecord, Header, LaneRecord, MAX_BLOCKS, MAX_CONNECTIONS, MAX_POOLS, MAX_PORTS, MAX_PROCESSES,
+    MAX_WAITERS, PoolRecord, PortRecord, Process, SlotRecord, Tables, WaiterSlot,
+};
+use crate::sync::{AtomicU64, Ordering};
+use crate::sys::memory::Mapping;
+use rustix::fd::AsFd;
+use std::mem::size_of;
+
+/// Process states.
+pub(crate) const PROCESS_FREE: u64 = 0;
+pub(crate) const PROCESS_JOINING: u64 = 1;
+pub(crate) const PROCESS_LIVE: u64 = 2;
+pub(crate) const PROCESS_DEAD: u64 = 3;
+
+/// The mapped tables. Everything that decides where something lies is copied here at attach and never read again.
+pub(crate) struct Control {
+    mapping: Mapping,
+    tables: Tables,
+    table_slots: u32,
+}
+
+impl Control {
+    /// Maps a control segment that was just made with room for `table_slots` buffers.
+    pub(crate) fn fresh(fd: &impl AsFd, table_slots: u32) -> rustix::io::Result<Control> {
+        let tables = Tables::new(table_slots);
+        Ok(Control { mapping: Mapping::new(fd, 0, tables.bytes, true)?, tables, table_slots })
+    }
+
+    /// Maps an existing one after checking that it is a pond of this layout.
+    pub(crate) fn open(name: &str, fd: &impl AsFd, writable: bool) -> Result<Control> {
+        let refuse = |what, expected: String, found: String| {
+            Err(Error::NotAPond { name: name.to_owned(), what, expected, found })
+        };
+        let system =
+            |e: rustix::io::Errno| Error::System { action: format!("map pond `{name}`"), source: e.into() };
+        let length = rustix::fs::fstat(fd).map_err(system)?.st_size as u64;
+        let header_bytes = size_of::<Header>() as u64;
+        if length < header_bytes {
+            return refuse("size", format!("at least {header_bytes} bytes"), format!("{length} bytes"));
+        }
+        let head = Control {
+            mapping: Mapping::new(fd, 0, header_bytes, false).map_err(system)?,
+            tables: Tables::new(0),
+            table_slots: 0,
+        };
+        let header = head.header();
+        let magic = header.magic.load(Ordering::Acquire);
+        if magic != layout::MAGIC {
+            return refuse("magic", format!("{:#x}", layout::MAGIC), format!("{magic:#x}"));
+        }
+        let version = header.layout_version.load(Ordering::Relaxed);
+        if version != layout::LAYOUT_VERSION {
+            return refuse("layout version", layout::LAYOUT_VERSION.to_string(), version.to_string());
+        }
+        let hash = header.layout_hash.load(Ordering::Relaxed);
+        if hash != layout::hash() {
+            return refuse(
+                "layout hash",
+                format!("{:#x} (this build)", layout::hash()),
+                format!("{hash:#x}"),
+            );
+        }
+        let table_slots = header.table_slots.load(Ordering::Relaxed);
+        let tables = Tables::new(table_slots);
+        if table_slots == 0 || table_slots > MAX_TABLE_SLOTS || tables.bytes != length {
+            return refuse(
+                "size",
+                format!("{} bytes for {table_slots} slots", tables.bytes),
+                format!("{length} bytes"),
+            );
+        }
+        Ok(Control { mapping: Mapping::new(fd, 0, length, writable).map_err(system)?, tables, table_slots })
+    }
+
+    pub(crate) fn tables(&self) -> &Tables {
+        &self.tables
+    }
+
+    pub(crate) fn table_slots(&self) -> u32 {
+        self.table_slots
+    }
+
+    /// The entry `index` of a table at `offset` with `entries` entries.
+    #[inline]
+    fn entry<T>(&self, offset: u64, index: usize, entries: usize) -> Option<&T> {
+        if index >= entries {
+            return None;
+        }
+        let at = offset as usize + index * size_of::<T>();
+        debug_assert!(at + size_of::<T>() <= self.mapping.len());
+        // SAFETY: `offset` is from `Tables`, whose end was checked against the mapping's length, and `index` against the table's
+        // end; T is one of layout.rs's structs (or an atomic): fields are atomics only, so any bytes are valid and concurrent
+        // writers are allowed; the mapping outlives `self`.
+        Some(unsafe { self.mapping.base().add(at).cast::<T>().as_ref() })
+    }
+
+    pub(crate) fn header(&self) -> &Header {
+        // SAFETY: as in `entry`: every mapping made here is at least one header long.
+        unsafe { self.mapping.base().cast::<Header>().as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn process(&self, slot: usize) -> Option<&Process> {
+        if slot == 0 { None } else { self.entry(self.tables.processes, slot, MAX_PROCESSES + 1) }
+    }
+
+    #[inline]
+    pub(crate) fn waiter(&self, index: u32) -> Option<&WaiterSlot> {
+        if index == 0 { None } else { self.entry(self.tables.waiters, index as usize, MAX_WAITERS) }
+    }
+
+    pub(crate) fn block(&self, index: u32) -> Option<&BlockRecord> {
+        self.entry(self.tables.blocks, index as usize, MAX_BLOCKS)
+    }
+
+    pub(crate) fn port(&self, index: u32) -> Option<&PortRecord> {
+        self.entry(self.tables.ports, index as usize, MAX_PORTS)
+    }
+
+    pub(crate) fn pool(&self, index: usize) -> Option<&PoolRecord> {
+        self.entry(self.tables.pools, index, MAX_POOLS)
+    }
+
+    pub(crate) fn lane(&self, index: u32) -> Option<&LaneRecord> {
+        self.entry(self.tables.lanes, index as usize, MAX_CONNECTIONS)
+    }
+
+    #[inline]
+    pub(crate) fn slot(&self, index: u32) -> Option<&SlotRecord> {
+        self.entry(self.tables.slots, index as usize, self.table_slots as usize)
+    }
+
+    /// The cells of a ring, if it lies inside the arena.
+    pub(crate) fn ring(&self, offset: u64, cells: u32) -> Option<&[AtomicU64]> {
+        let end = offset.checked_add(u64::from(cells) * 8)?;
+        if !cells.is_power_of_two()
+            || offset < self.tables.rings
+            || offset % 64 != 0
+            || end > self.tables.bytes
+        {
+            return None;
+        }
+        // SAFETY: the range lies inside the mapping (checked above against the tables, they against the length) and is
+        // aligned; words are atomics, valid with any bytes and under concurrent writes.
+        Some(unsafe {
+            std::slice::from_raw_parts(
+                self.mapping.base().add(offset as usize).cast::<AtomicU64>().as_ptr(),
+                cells as usize,
+            )
+        })
+    }
+
+    // ---- walks over the used part of a table; the used counts are shared, so they are clamped
+
+    pub(crate) fn live_lanes(&self) -> impl Iterator<Item = (u32, &LaneRecord)> {
+        let used = self.header().lanes_used.load(Ordering::Acquire).min(MAX_CONNECTIONS as u32);
+        (0..used)
+            .filter_map(|i| Some((i, self.lane(i)?)))
+            .filter(|(_, lane)| lane.state.load(Ordering::Acquire) != LANE_FREE)
+    }
+
+    pub(crate) fn used_ports(&self) -> impl Iterator<Item = (u32, &PortRecord)> {
+        let used = self.header().ports_used.load(Ordering::Acquire).min(MAX_PORTS as u32);
+        (0..used)
+            .filter_map(|i| Some((i, self.port(i)?)))
+            .filter(|(_, p)| p.direction.load(Ordering::Acquire) != 0)
+    }
+
+    pub(crate) fn used_blocks(&self) -> impl Iterator<Item = (u32, &BlockRecord)> {
+        let used = self.header().blocks_used.load(Ordering::Acquire).min(MAX_BLOCKS as u32);
+        (0..used)
+            .filter_map(|i| Some((i, self.block(i)?)))
+            .filter(|(_, b)| b.state.load(Ordering::Acquire) != 0)
+    }
+
+    /// Every pool that is ready and lies inside the table.
+    pub(crate) fn ready_pools(&self) -> impl Iterator<Item = (usize, &PoolRecord)> {
+        (0..MAX_POOLS).filter_map(|i| Some((i, self.pool(i)?))).filter(|(_, p)| {
+            let first = u64::from(p.first_slot.load(Ordering::Relaxed));
+            let blocks = u64::from(p.blocks.load(Ordering::Relaxed));
+            p.state.load(Ordering::Acquire) == 1 && first + blocks <= u64::from(self.table_slots)
+        })
+    }
+
+    /// Slots of every share that has memory (the others have never held a buffer, and touching them would cost memory).
+    pub(crate) fn committed_slots(&self) -> impl Iterator<Item = (u32, &SlotRecord)> {
+        self.ready_pools().flat_map(move |(_, pool)| {
+            let first = pool.first_slot.load(Ordering::Relaxed);
+            let blocks = pool.blocks.load(Ordering::Relaxed);
+            let per_share = pool.share_blocks.load(Ordering::Relaxed).max(1);
+            pool.share_committed.iter().enumerate().filter(|(_, c)| c.load(Ordering::Acquire) == 1).flat_map(
+                move |(share, _)| {
+                    let from = (share as u32).saturating_mul(per_share).min(blocks);
+                    let to = from.saturating_add(per_share).min(blocks);
+                    (first + from..first + to).filter_map(move |slot| Some((slot, self.slot(slot)?)))
+                },
+            )
+        })
+    }
+
+    /// Processes whose slot is not free: slot, record, state, pid.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = (u16, &Process, u64, u32)> {
+        (1..=MAX_PROCESSES).filter_map(|slot| {
+            let process = self.process(slot)?;
+            let word = process.state.load(Ordering::Acquire);
+            (word >> 56 != PROCESS_FREE).then_some((slot as u16, process, word >> 56, word as u32))
+        })
+    }
+}
+
+/// Entries that a table of buffers can have: what a cell's slot field can name, less none.
+pub(crate) const MAX_TABLE_SLOTS: u32 = 1 << 26;
+
+/// Lane states.
+pub(crate) const LANE_FREE: u32 = 0;
+pub(crate) const LANE_ACTIVE: u32 = 1;
+pub(crate) const LANE_CLOSING: u32 = 2;
+
+/// Lane kinds.
+pub(crate) const EXCLUSIVE: u32 = 0;
+pub(crate) const SHARED: u32 = 1;
+
+/// How an end of a lane stands; the low byte of a presence word.
+pub(crate) const NEVER: u32 = 0;
+pub(crate) const ATTACHED: u32 = 1;
+pub(crate) const LEFT: u32 = 2;
+pub(crate) const DIED: u32 = 3;
+
+/// Stores a presence and raises its count of changes.
+pub(crate) fn set_presence(word: &crate::sync::AtomicU32, presence: u32) {
+    let before = word.load(Ordering::Relaxed);
+    if before & 0xff != presence {
+        word.store((before & !0xff).wrapping_add(0x100) | presence, Ordering::Release);
+    }
+}

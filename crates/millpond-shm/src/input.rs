@@ -1,0 +1,581 @@
+//! The receiving end: takes buffers from the lanes of an input port's queue.
+
+use crate::attachment::{Attachment, Session};
+use crate::buffer::Buffer;
+use crate::control::{ATTACHED, LANE_CLOSING, NEVER};
+use crate::lane::Taken;
+use crate::layout::PortRecord;
+use crate::ports::{LaneEnd, StreamFormat};
+use crate::registry::port_name;
+use crate::sync::Ordering;
+use crate::token::{Cell, REDELIVERED, Reference};
+use crate::waiter::{Waiter, Woken};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Why no buffer was received.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// Nothing waits.
+    #[error("nothing is queued")]
+    Empty,
+    /// Nothing came within the time given.
+    #[error("nothing came within the time given")]
+    Timeout,
+    /// Every connected sender has ended its stream, and all of it was received.
+    #[error("the stream has ended")]
+    EndOfStream,
+    /// A sender has died (or left while panicking), and all that it had published was received. Told once for each death; the
+    /// next call goes on with the other connections, or waits for the restart.
+    #[error("the sender `{port}` has died")]
+    SenderDied {
+        /// The output port.
+        port: String,
+    },
+    /// The port has no connection.
+    #[error("the port is not connected")]
+    NotConnected,
+    /// The pond was asked to stop.
+    #[error("the pond was asked to stop")]
+    Stopped,
+    /// The handle was inherited by `fork`.
+    #[error("this handle belongs to the parent process")]
+    Forked,
+    /// A connection holds something impossible, or the registry cannot be reached. The connection is left alone from now on.
+    #[error("{problem}")]
+    Broken {
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+struct Lane {
+    end: LaneEnd,
+    /// Exclusive lanes: the next position to take. `head` unless redeliverable entries were taken ahead.
+    next: u64,
+    finisher: Option<Arc<Finisher>>,
+    /// The sender's presence word that was last told of.
+    told: u32,
+    ended: bool,
+    broken: bool,
+}
+
+/// The receiving end of an input port. Competing consumers open one each.
+pub struct Input {
+    session: Arc<Session>,
+    port: &'static PortRecord,
+    port_index: u32,
+    /// Which of the port's consumers this is.
+    consumer: usize,
+    epoch: u32,
+    lanes: Vec<Lane>,
+    /// The lane to look at first: they take turns.
+    turn: usize,
+    redeliver: bool,
+    waiter: Waiter,
+}
+
+impl Input {
+    /// The caller has taken place `consumer` of the port in the registry.
+    pub(crate) fn new(
+        session: &Arc<Session>,
+        port_index: u32,
+        port: &'static PortRecord,
+        consumer: usize,
+        redeliver: bool,
+        waiter: Waiter,
+    ) -> Input {
+        let epoch = port.epoch.load(Ordering::Relaxed).wrapping_sub(1);
+        let session = Arc::clone(session);
+        Input { session, port, port_index, consumer, epoch, lanes: Vec::new(), turn: 0, redeliver, waiter }
+    }
+
+    /// Takes the next buffer, waiting for it. Connections take turns; each keeps its order.
+    ///
+    /// # Errors
+    /// [`ReceiveError::EndOfStream`], [`ReceiveError::SenderDied`], [`ReceiveError::Stopped`]; never `Empty` or `NotConnected`.
+    ///
+    /// # Crash safety
+    /// Killed before this returns, the buffer stays queued (competing consumers: it may be lost). Killed afterwards, it is given
+    /// back and counted as lost in hand, or delivered again if the port redelivers.
+    #[inline]
+    pub fn receive(&mut self) -> Result<Buffer, ReceiveError> {
+        match self.try_receive() {
+            Err(ReceiveError::Empty | ReceiveError::NotConnected) => self.receive_until(None),
+            other => other,
+        }
+    }
+
+    /// As [`receive`](Self::receive), waiting at most `timeout`.
+    ///
+    /// # Errors
+    /// As `receive`; [`ReceiveError::Timeout`] after that time.
+    pub fn receive_timeout(&mut self, timeout: Duration) -> Result<Buffer, ReceiveError> {
+        match self.try_receive() {
+            Err(ReceiveError::Empty | ReceiveError::NotConnected) => self.receive_until(Some(timeout)),
+            other => other,
+        }
+    }
+
+    #[cold]
+    fn receive_until(&mut self, timeout: Option<Duration>) -> Result<Buffer, ReceiveError> {
+        let start = Instant::now();
+        loop {
+            let left = timeout.map(|t| t.saturating_sub(start.elapsed()));
+            let waiter = self.waiter.clone();
+            match waiter.wait(left, || self.has_news()) {
+                Woken::Ready => {}
+                Woken::Timeout => return Err(ReceiveError::Timeout),
+                Woken::Stopped if self.session.is_forked() => return Err(ReceiveError::Forked),
+                Woken::Stopped => return Err(ReceiveError::Stopped),
+            }
+            match self.try_receive() {
+                Err(ReceiveError::Empty | ReceiveError::NotConnected) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// As [`receive`](Self::receive), without waiting.
+    ///
+    /// # Errors
+    /// As `receive`, and [`ReceiveError::Empty`] or [`ReceiveError::NotConnected`].
+    #[inline]
+    pub fn try_receive(&mut self) -> Result<Buffer, ReceiveError> {
+        self.refresh()?;
+        let pond = self.session.attachment();
+        for _ in 0..self.lanes.len() {
+            if self.turn >= self.lanes.len() {
+                self.turn = 0;
+            }
+            let lane = &mut self.lanes[self.turn];
+            self.turn += 1;
+            if lane.broken {
+                continue;
+            }
+            match lane.take(pond) {
+                Taken::Empty => {}
+                Taken::Entry { cell, position } => return lane.hand_out(pond, cell, position),
+                Taken::Corrupt { position } => return Err(lane.poison(pond, position)),
+            }
+        }
+        self.nothing()
+    }
+
+    /// Takes what is there now, at most `max` buffers, and appends it to `into`. Returns how many; zero: nothing waits.
+    ///
+    /// Costs one store of the lane's head for all.
+    ///
+    /// # Errors
+    /// As [`try_receive`](Self::try_receive), but `Empty` and `NotConnected` are `Ok(0)`.
+    pub fn receive_batch(&mut self, max: usize, into: &mut Vec<Buffer>) -> Result<usize, ReceiveError> {
+        self.refresh()?;
+        let pond = self.session.attachment();
+        let before = into.len();
+        for _ in 0..self.lanes.len() {
+            if self.turn >= self.lanes.len() {
+                self.turn = 0;
+            }
+            let lane = &mut self.lanes[self.turn];
+            self.turn += 1;
+            if !lane.broken {
+                lane.take_batch(pond, max - (into.len() - before), into)?;
+            }
+            if into.len() - before >= max {
+                break;
+            }
+        }
+        match into.len() - before {
+            0 => match self.nothing() {
+                Err(ReceiveError::Empty | ReceiveError::NotConnected) => Ok(0),
+                Err(other) => Err(other),
+                Ok(buffer) => {
+                    into.push(buffer);
+                    Ok(1)
+                }
+            },
+            taken => Ok(taken),
+        }
+    }
+
+    /// What the connected stream carries, once its sender has said so; of the first connection, if there are several.
+    pub fn format(&mut self) -> Option<StreamFormat> {
+        self.refresh().ok()?;
+        let pond = self.session.attachment();
+        let registry = pond.lock_registry().ok()?;
+        self.lanes.iter().find_map(|l| registry.format(l.end.record.from_port.load(Ordering::Relaxed)))
+    }
+
+    /// Buffers that wait in all connections together.
+    pub fn queued(&mut self) -> u64 {
+        if self.refresh().is_err() {
+            return 0;
+        }
+        let waiting = |l: &Lane| {
+            let from = if l.end.shared { l.end.record.head.load(Ordering::Acquire) } else { l.next };
+            l.end.lane.next_unpublished(from) - from
+        };
+        self.lanes.iter().map(waiting).sum()
+    }
+
+    /// Number of connections now.
+    pub fn connections(&mut self) -> usize {
+        let _ = self.refresh();
+        self.lanes.len()
+    }
+
+    /// Whether [`try_receive`](Self::try_receive) would say anything but `Empty` or `NotConnected`: for a party that serves several
+    /// ports, in [`Waiter::wait`](crate::Waiter::wait).
+    pub fn has_news(&self) -> bool {
+        self.session.is_forked()
+            || self.port.epoch.load(Ordering::Acquire) != self.epoch
+            || self.lanes.iter().any(Lane::has_news)
+    }
+
+    /// No lane had an entry: tells what else there is to tell.
+    #[cold]
+    fn nothing(&mut self) -> Result<Buffer, ReceiveError> {
+        let pond = self.session.attachment();
+        if self.lanes.is_empty() {
+            return Err(ReceiveError::NotConnected);
+        }
+        let mut drained_closing = false;
+        for lane in &mut self.lanes {
+            lane.look_for_end();
+            if let Some(told) = lane.unsaid_loss() {
+                // The presence was read first: what was published before it changed must be received before the death is told.
+                if lane.end.lane.published(lane.position()).is_some() {
+                    return Err(ReceiveError::Empty); // there is something after all: the caller comes again
+                }
+                lane.told = told;
+                let port = port_name(&pond.control, lane.end.record.from_port.load(Ordering::Relaxed));
+                return Err(ReceiveError::SenderDied { port });
+            }
+            drained_closing |= lane.is_closed_and_drained();
+        }
+        if drained_closing {
+            self.look_again()?;
+            return Err(ReceiveError::Empty);
+        }
+        if pond.stop_requested() {
+            return Err(ReceiveError::Stopped);
+        }
+        if self.lanes.iter().all(|l| l.ended) {
+            Err(ReceiveError::EndOfStream)
+        } else {
+            Err(ReceiveError::Empty)
+        }
+    }
+
+    #[inline]
+    fn refresh(&mut self) -> Result<(), ReceiveError> {
+        if self.session.is_forked() {
+            return Err(ReceiveError::Forked);
+        }
+        if self.port.epoch.load(Ordering::Acquire) != self.epoch { self.look_again() } else { Ok(()) }
+    }
+
+    /// Follows changes of the port's connections.
+    #[cold]
+    fn look_again(&mut self) -> Result<(), ReceiveError> {
+        let broken = |problem: String| ReceiveError::Broken { problem };
+        let pond = self.session.attachment();
+        let registry = pond.lock_registry().map_err(|e| broken(e.to_string()))?;
+        self.epoch = self.port.epoch.load(Ordering::Acquire);
+        let me = u32::from(pond.me);
+        let mut corrupt = None;
+        for (index, record) in pond.control.live_lanes() {
+            if record.to_port.load(Ordering::Relaxed) != self.port_index
+                || record.consumers[self.consumer].load(Ordering::Relaxed) != me
+            {
+                continue;
+            }
+            let known = self.lanes.iter().position(|l| l.end.index == index);
+            match known {
+                Some(at) if self.lanes[at].is_closed_and_drained() => {
+                    self.lanes.remove(at);
+                    registry.leave_as_consumer(index, self.consumer);
+                }
+                Some(_) => {}
+                None => match LaneEnd::open(pond, index) {
+                    Some(end) => self.lanes.push(Lane::new(end, self.redeliver)),
+                    None => corrupt = Some(index),
+                },
+            }
+        }
+        let port = self.port_index;
+        let consumer = self.consumer;
+        self.lanes.retain(|l| {
+            l.end.record.to_port.load(Ordering::Relaxed) == port
+                && l.end.record.consumers[consumer].load(Ordering::Relaxed) == me
+        });
+        match corrupt {
+            Some(index) => Err(broken(format!("connection {index} of pond `{}` is corrupt", pond.name))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Lane {
+    fn new(end: LaneEnd, redeliver: bool) -> Lane {
+        let next = end.record.head.load(Ordering::Acquire);
+        let finisher = (redeliver && !end.shared).then(|| Arc::new(Finisher::new(&end)));
+        Lane { end, next, finisher, told: 0, ended: false, broken: false }
+    }
+
+    /// The next position to take.
+    #[inline]
+    fn position(&self) -> u64 {
+        if self.end.shared { self.end.record.head.load(Ordering::Acquire) } else { self.next }
+    }
+
+    #[inline]
+    fn take(&mut self, pond: &'static Attachment) -> Taken {
+        if self.end.shared {
+            return self.end.lane.pop_shared(pond, pond.me);
+        }
+        let taken = self.end.lane.claim_exclusive(pond, pond.me, self.next);
+        if let Taken::Entry { cell, position } = taken {
+            self.next = position + 1;
+            match &self.finisher {
+                None => {
+                    self.end.lane.advance(self.next); // x3
+                    crash_point!(PopExclusiveDone);
+                }
+                // With redelivery head stays: until it is finished the entry counts as queued.
+                Some(finisher) => {
+                    finisher.taken(cell.reference());
+                    crash_point!(TakenAhead);
+                }
+            }
+        }
+        taken
+    }
+
+    #[inline]
+    fn hand_out(
+        &mut self,
+        pond: &'static Attachment,
+        cell: Cell,
+        position: u64,
+    ) -> Result<Buffer, ReceiveError> {
+        self.ended = false;
+        if self.finisher.is_none() {
+            self.tell_sender(pond);
+        }
+        self.buffer(pond, cell, position)
+    }
+
+    #[inline]
+    fn buffer(
+        &mut self,
+        pond: &'static Attachment,
+        cell: Cell,
+        position: u64,
+    ) -> Result<Buffer, ReceiveError> {
+        let again = cell.flags() & REDELIVERED != 0
+            || (self.finisher.is_some()
+                && position < self.end.record.redelivered_until.load(Ordering::Acquire));
+        match Buffer::taken(pond, cell.reference(), again, self.finisher.clone()) {
+            Some(buffer) => Ok(buffer),
+            None => Err(self.poison(pond, position)),
+        }
+    }
+
+    /// Exclusive lanes: takes up to `max` entries, then moves head once; head moves before anything is handed out.
+    fn take_batch(
+        &mut self,
+        pond: &'static Attachment,
+        max: usize,
+        into: &mut Vec<Buffer>,
+    ) -> Result<(), ReceiveError> {
+        if self.end.shared || self.finisher.is_some() {
+            for _ in 0..max {
+                match self.take(pond) {
+                    Taken::Empty => break,
+                    Taken::Entry { cell, position } => into.push(self.hand_out(pond, cell, position)?),
+                    Taken::Corrupt { position } => return Err(self.poison(pond, position)),
+                }
+            }
+            return Ok(());
+        }
+        let first = self.next;
+        let mut trouble = None;
+        // The lines of the entries lie in the sender's cache: ask for all of them, then take one after the other.
+        for position in (first..).take(max.min(MAX_BATCH)) {
+            let Some(cell) = self.end.lane.published(position) else { break };
+            if let Some(record) = pond.control.slot(cell.reference().slot) {
+                crate::prefetch::for_writing(record);
+            }
+        }
+        while self.next - first < max.min(MAX_BATCH) as u64 {
+            match self.end.lane.claim_exclusive(pond, pond.me, self.next) {
+                Taken::Empty => break,
+                Taken::Entry { cell, position } => {
+                    self.next += 1;
+                    crash_point!(PopBatchBetween);
+                    match Buffer::taken(pond, cell.reference(), cell.flags() & REDELIVERED != 0, None) {
+                        Some(buffer) => into.push(buffer),
+                        None => trouble = Some(position),
+                    }
+                }
+                Taken::Corrupt { position } => {
+                    trouble = Some(position);
+                    break;
+                }
+            }
+        }
+        if self.next != first {
+            self.ended = false;
+            self.end.lane.advance(self.next); // x3 for all
+            crash_point!(PopExclusiveDone);
+            self.tell_sender(pond);
+        }
+        match trouble {
+            Some(position) => Err(self.poison(pond, position)),
+            None => Ok(()),
+        }
+    }
+
+    /// There is room now: wakes the sender if it sleeps.
+    #[inline]
+    fn tell_sender(&self, pond: &'static Attachment) {
+        pond.light_fence();
+        let waiter = self.end.record.producer_waiter.load(Ordering::Relaxed);
+        if waiter != 0 {
+            pond.ring_if_asleep(waiter);
+        }
+    }
+
+    fn has_news(&self) -> bool {
+        !self.broken
+            && (self.end.lane.published(self.position()).is_some()
+                || self.unsaid_loss().is_some()
+                || self.is_closed_and_drained()
+                || (!self.ended && self.is_at_end()))
+    }
+
+    fn is_at_end(&self) -> bool {
+        let end = self.end.record.end.load(Ordering::Acquire);
+        end != 0 && end == self.position() + 1
+    }
+
+    fn look_for_end(&mut self) {
+        self.ended = self.is_at_end();
+    }
+
+    /// The sender's presence, if it is gone without having ended the stream and that was not told yet.
+    fn unsaid_loss(&self) -> Option<u32> {
+        let presence = self.end.record.producer_presence.load(Ordering::Acquire);
+        let gone = !matches!(presence & 0xff, NEVER | ATTACHED);
+        (gone && presence != self.told && !self.is_at_end()).then_some(presence)
+    }
+
+    /// The connection was removed, its sender has let go, and nothing waits.
+    fn is_closed_and_drained(&self) -> bool {
+        let record = self.end.record;
+        record.state.load(Ordering::Acquire) == LANE_CLOSING
+            && record.producer.load(Ordering::Acquire) == 0
+            && self.end.lane.published(self.position()).is_none()
+    }
+
+    #[cold]
+    fn poison(&mut self, pond: &Attachment, position: u64) -> ReceiveError {
+        self.broken = true;
+        let from = port_name(&pond.control, self.end.record.from_port.load(Ordering::Relaxed));
+        ReceiveError::Broken {
+            problem: format!(
+                "pond `{}`: the connection from `{from}` is corrupt at position {position}: its cell names no buffer that is \
+                 queued there; some process wrote where it must not. The connection is left alone; disconnect it",
+                pond.name
+            ),
+        }
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        if self.session.is_forked() {
+            return;
+        }
+        for lane in &self.lanes {
+            if let Some(finisher) = &lane.finisher {
+                finisher.close(lane.next);
+            }
+        }
+        if let Ok(registry) = self.session.lock_registry() {
+            registry.detach_input(self.port_index, self.consumer);
+        }
+    }
+}
+
+/// Finishes redeliverable entries of one lane in their order, whatever the order in which their buffers are dropped.
+pub(crate) struct Finisher {
+    record: &'static crate::layout::LaneRecord,
+    taken: Mutex<TakenAhead>,
+}
+
+#[derive(Default)]
+struct TakenAhead {
+    /// In the lane's order; `true`: its buffer is gone, but one before it is not.
+    entries: VecDeque<(Reference, bool)>,
+    /// The port is closed: what is still held is held like any other buffer.
+    closed: bool,
+}
+
+/// Most entries that one batch takes.
+const MAX_BATCH: usize = 64;
+
+impl Finisher {
+    fn new(end: &LaneEnd) -> Finisher {
+        Finisher { record: end.record, taken: Mutex::default() }
+    }
+
+    fn taken(&self, reference: Reference) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).entries.push_back((reference, false));
+    }
+
+    /// The port closes while buffers are still held: head moves past them, so that the next consumer begins behind them.
+    fn close(&self, next: u64) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.closed = true;
+        self.record.head.store(next, Ordering::Release);
+    }
+
+    /// The last handle of a taken entry is gone. Entries finish in order: a gap would look like a finished one to recovery.
+    pub(crate) fn finish(&self, pond: &'static Attachment, reference: Reference) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = taken.entries.iter_mut().find(|(r, done)| *r == reference && !done) {
+            entry.1 = true;
+        }
+        if taken.closed {
+            while let Some(at) = taken.entries.iter().position(|(_, done)| *done) {
+                if let Some((reference, _)) = taken.entries.remove(at)
+                    && let Some(slot) = pond.control.slot(reference.slot)
+                {
+                    slot.references.release(reference.token);
+                }
+            }
+            return;
+        }
+        let mut moved = false;
+        while let Some((reference, true)) = taken.entries.front().copied() {
+            taken.entries.pop_front();
+            let head = self.record.head.load(Ordering::Relaxed);
+            if let Some(slot) = pond.control.slot(reference.slot) {
+                slot.references.release(reference.token); // k1
+            }
+            crash_point!(FinishFreed);
+            self.record.head.store(head + 1, Ordering::Release); // k2
+            crash_point!(FinishDone);
+            moved = true;
+        }
+        drop(taken);
+        if moved {
+            pond.light_fence();
+            pond.ring_if_asleep(self.record.producer_waiter.load(Ordering::Relaxed));
+        }
+    }
+}

@@ -1,0 +1,532 @@
+//! The sending end: publishes buffers to every connection of an output port.
+
+use crate::allocator::Allocator;
+use crate::attachment::{Attachment, Session};
+use crate::buffer::{Buffer, BufferMut};
+use crate::control::{DIED, LANE_ACTIVE, SHARED};
+use crate::error::Result;
+use crate::layout::{MAX_CONSUMERS, PortRecord};
+use crate::ports::{LaneEnd, OnReceiverDeath, Policy};
+use crate::registry::port_name;
+use crate::sync::Ordering;
+use crate::token::REDELIVERED;
+use crate::waiter::{Waiter, Woken};
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Why a buffer was not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SendReason {
+    /// A blocking connection has no room.
+    Full,
+    /// No room came within the time given.
+    Timeout,
+    /// The receiver of this connection has died, and the connection gives up then.
+    ReceiverDied {
+        /// The input port.
+        port: String,
+    },
+    /// The buffer has as many references as it can have.
+    TooManyReferences,
+    /// The pond was asked to stop.
+    Stopped,
+    /// The handle was inherited by `fork`.
+    Forked,
+    /// The buffer is of another pond.
+    OtherPond,
+    /// The registry cannot be reached, or a connection is corrupt.
+    Broken {
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl fmt::Display for SendReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendReason::Full => write!(f, "a connection's queue is full"),
+            SendReason::Timeout => write!(f, "a connection's queue stayed full for the time given"),
+            SendReason::ReceiverDied { port } => write!(f, "the receiver `{port}` has died"),
+            SendReason::TooManyReferences => write!(f, "the buffer has as many references as it can have"),
+            SendReason::Stopped => write!(f, "the pond was asked to stop"),
+            SendReason::Forked => write!(f, "this handle belongs to the parent process"),
+            SendReason::OtherPond => write!(f, "the buffer belongs to another pond"),
+            SendReason::Broken { problem } => write!(f, "{problem}"),
+        }
+    }
+}
+
+/// A buffer that was not sent, handed back, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("not sent: {reason}")]
+pub struct SendError {
+    /// Why.
+    pub reason: SendReason,
+    /// The buffer.
+    pub buffer: Buffer,
+}
+
+struct Lane {
+    end: LaneEnd,
+    /// Next position to publish. Private: cells validate themselves.
+    next: u64,
+    /// Last `head` seen; it only grows.
+    head: u64,
+    policy: Policy,
+    gives_up: bool,
+}
+
+/// The sending end of an output port. One at a time in the whole pond; dropping it ends the stream (as
+/// [`finish`](Output::finish) does), unless the thread is panicking: then receivers are told that the sender is gone.
+pub struct Output {
+    session: Arc<Session>,
+    port: &'static PortRecord,
+    port_index: u32,
+    epoch: u32,
+    lanes: Vec<Lane>,
+    waiter: Waiter,
+    allocator: Allocator,
+    /// A corrupt connection, reported once.
+    broken: Option<String>,
+}
+
+impl Output {
+    /// The caller has taken the producing end of the port in the registry.
+    pub(crate) fn new(
+        session: &Arc<Session>,
+        port_index: u32,
+        port: &'static PortRecord,
+        waiter: Waiter,
+    ) -> Output {
+        Output {
+            session: Arc::clone(session),
+            port,
+            port_index,
+            epoch: port.epoch.load(Ordering::Relaxed).wrapping_sub(1),
+            lanes: Vec::new(),
+            waiter,
+            allocator: Allocator::new(session),
+            broken: None,
+        }
+    }
+
+    /// Takes a buffer; see [`Allocator::allocate`].
+    ///
+    /// # Errors
+    /// See there.
+    #[inline]
+    pub fn allocate(&mut self, len_bytes: usize) -> Result<BufferMut> {
+        self.allocator.allocate(len_bytes)
+    }
+
+    /// Takes a buffer, waiting for one; see [`Allocator::allocate_timeout`].
+    ///
+    /// # Errors
+    /// See there.
+    pub fn allocate_timeout(&mut self, len_bytes: usize, timeout: Duration) -> Result<BufferMut> {
+        self.allocator.allocate_timeout(len_bytes, timeout)
+    }
+
+    /// The port's allocator, for [`Buffer::into_mut`].
+    pub fn allocator(&mut self) -> &mut Allocator {
+        &mut self.allocator
+    }
+
+    /// Sends a buffer to every connection, in order. Without a connection it is dropped, and counted.
+    ///
+    /// Blocks while a connection whose policy says so is full.
+    ///
+    /// # Errors
+    /// The buffer comes back with the reason. Nothing was sent to any connection then.
+    ///
+    /// # Crash safety
+    /// Killed before the entry is published, it was not sent, and recovery gives the buffer back; afterwards it will be
+    /// delivered. Killed between two connections, it was sent to the first.
+    pub fn send(&mut self, buffer: impl Into<Buffer>) -> std::result::Result<(), SendError> {
+        self.send_until(buffer.into(), None)
+    }
+
+    /// As [`send`](Self::send), waiting at most `timeout`.
+    ///
+    /// # Errors
+    /// As `send`; [`SendReason::Timeout`] after that time.
+    pub fn send_timeout(
+        &mut self,
+        buffer: impl Into<Buffer>,
+        timeout: Duration,
+    ) -> std::result::Result<(), SendError> {
+        self.send_until(buffer.into(), Some(timeout))
+    }
+
+    /// As [`send`](Self::send), without waiting.
+    ///
+    /// # Errors
+    /// As `send`; [`SendReason::Full`] if it would have to wait.
+    #[inline]
+    pub fn try_send(&mut self, buffer: impl Into<Buffer>) -> std::result::Result<(), SendError> {
+        let buffer = buffer.into();
+        match self.admit(&buffer) {
+            Ok(()) => self.publish(buffer),
+            Err(reason) => Err(SendError { reason, buffer }),
+        }
+    }
+
+    fn send_until(
+        &mut self,
+        buffer: Buffer,
+        timeout: Option<Duration>,
+    ) -> std::result::Result<(), SendError> {
+        let mut start = None;
+        let mut buffer = buffer;
+        loop {
+            match self.try_send(buffer) {
+                Err(SendError { reason: SendReason::Full, buffer: back }) => buffer = back,
+                other => return other,
+            }
+            let start = *start.get_or_insert_with(Instant::now);
+            let left = timeout.map(|t| t.saturating_sub(start.elapsed()));
+            let waiter = self.waiter.clone();
+            match waiter.wait(left, || self.has_room_or_news()) {
+                Woken::Ready => {}
+                Woken::Timeout => return Err(SendError { reason: SendReason::Timeout, buffer }),
+                Woken::Stopped => return Err(SendError { reason: SendReason::Stopped, buffer }),
+            }
+        }
+    }
+
+    /// Sends as many of `buffers` as fit now, from the front, with one ring for all. Returns how many were sent.
+    ///
+    /// Never blocks: zero means full.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send). What was not sent stays in `buffers`; the one that failed comes with the error.
+    pub fn send_batch(&mut self, buffers: &mut VecDeque<Buffer>) -> std::result::Result<usize, SendError> {
+        let Some(first) = buffers.front() else { return Ok(0) };
+        let me = self.session.attachment();
+        match self.admit(first) {
+            Ok(()) => {}
+            Err(SendReason::Full) => return Ok(0),
+            Err(reason) => match buffers.pop_front() {
+                Some(buffer) => return Err(SendError { reason, buffer }),
+                None => return Ok(0),
+            },
+        }
+        // One connection is the case worth batching: all tokens, then all cells.
+        let [lane] = &mut self.lanes[..] else { return self.send_one_by_one(buffers) };
+        if lane.end.depth - (lane.next - lane.head) < buffers.len() as u64 {
+            lane.head = lane.end.record.head.load(Ordering::Acquire);
+        }
+        let room = lane.end.depth.saturating_sub(lane.next - lane.head);
+        let fit = (room.min(buffers.len() as u64) as usize).min(MAX_BATCH);
+        let all_plain = buffers.iter().take(fit).all(|b| std::ptr::eq(b.pond(), me) && b.owns_token());
+        if fit == 0 || !all_plain {
+            return self.send_one_by_one(buffers);
+        }
+        crash_point!(Described);
+        for (buffer, position) in buffers.iter().take(fit).zip(lane.next..) {
+            lane.end.lane.put_token(&buffer.record().references, buffer.reference().token, position);
+        }
+        crash_point!(BatchTokens);
+        for buffer in buffers.drain(..fit) {
+            let flags = if buffer.redelivered() { REDELIVERED } else { 0 };
+            lane.end.lane.publish(lane.next, buffer.into_token(), flags);
+            lane.next += 1;
+            crash_point!(BatchBetween);
+        }
+        lane.ring(me);
+        Ok(fit)
+    }
+
+    fn send_one_by_one(&mut self, buffers: &mut VecDeque<Buffer>) -> std::result::Result<usize, SendError> {
+        let mut sent = 0;
+        while let Some(buffer) = buffers.pop_front() {
+            match self.try_send(buffer) {
+                Ok(()) => sent += 1,
+                Err(SendError { reason: SendReason::Full, buffer }) => {
+                    buffers.push_front(buffer);
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Whether [`try_send`](Self::try_send) would find room everywhere it needs it.
+    pub fn can_send(&mut self) -> bool {
+        !self.session.is_forked()
+            && self.refresh().is_ok()
+            && self.lanes.iter_mut().all(|l| l.admits() == Ok(()))
+    }
+
+    /// Number of connections now.
+    pub fn connections(&mut self) -> usize {
+        let _ = self.refresh();
+        self.lanes.len()
+    }
+
+    /// Ends the stream: every receiver gets the end after the last buffer. Sending afterwards goes on with the stream.
+    pub fn finish(&mut self) {
+        if self.session.is_forked() || self.refresh().is_err() {
+            return;
+        }
+        let pond = self.session.attachment();
+        for lane in &mut self.lanes {
+            lane.end.record.end.store(lane.next + 1, Ordering::Release);
+            crash_point!(EndStored);
+            lane.ring(pond);
+        }
+    }
+
+    /// Everything that can refuse a buffer, before anything is changed.
+    #[inline]
+    fn admit(&mut self, buffer: &Buffer) -> std::result::Result<(), SendReason> {
+        let pond = self.session.attachment();
+        if pond.is_forked() {
+            return Err(SendReason::Forked);
+        }
+        if !std::ptr::eq(buffer.pond(), pond) {
+            return Err(SendReason::OtherPond);
+        }
+        self.refresh()?;
+        for lane in &mut self.lanes {
+            match lane.admits() {
+                Ok(()) => {}
+                Err(SendReason::ReceiverDied { .. }) => {
+                    let port = port_name(&pond.control, lane.end.record.to_port.load(Ordering::Relaxed));
+                    return Err(SendReason::ReceiverDied { port });
+                }
+                Err(reason) => return Err(reason),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends an admitted buffer.
+    #[inline]
+    fn publish(&mut self, buffer: Buffer) -> std::result::Result<(), SendError> {
+        let pond = self.session.attachment();
+        let flags = if buffer.redelivered() { REDELIVERED } else { 0 };
+        let Some(last) = self.lanes.len().checked_sub(1) else {
+            let count = &self.port.unconnected;
+            count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            return Ok(()); // dropping the buffer gives it back
+        };
+        crash_point!(Described);
+        if last == 0 && buffer.owns_token() {
+            let lane = &mut self.lanes[0];
+            if lane.make_room(pond) {
+                let references = &buffer.record().references;
+                lane.push(pond, references, buffer.into_token(), flags);
+            }
+            return Ok(());
+        }
+        self.fan_out(buffer, flags)
+    }
+
+    /// A reference for each connection first, so that either all or none is sent.
+    fn fan_out(&mut self, buffer: Buffer, flags: u8) -> std::result::Result<(), SendError> {
+        let pond = self.session.attachment();
+        let references = &buffer.record().references;
+        let own = buffer.owns_token();
+        let mut takers: Vec<usize> = Vec::with_capacity(self.lanes.len());
+        for (i, lane) in self.lanes.iter_mut().enumerate() {
+            if lane.make_room(pond) {
+                takers.push(i);
+            }
+        }
+        let wanted = takers.len() - usize::from(own && !takers.is_empty());
+        let mut extra = Vec::with_capacity(wanted);
+        for _ in 0..wanted {
+            match buffer.add_reference() {
+                Some(reference) => extra.push(reference),
+                None => {
+                    for reference in extra {
+                        references.release(reference.token);
+                    }
+                    return Err(SendError { reason: SendReason::TooManyReferences, buffer });
+                }
+            }
+        }
+        let mut takers = takers.into_iter();
+        for (reference, i) in extra.into_iter().zip(takers.by_ref()) {
+            self.lanes[i].push(pond, references, reference, flags);
+            crash_point!(FanOutBetween);
+        }
+        // The buffer's own token goes last; a buffer that other clones use, or that is still to be finished, is dropped here.
+        if let Some(i) = takers.next() {
+            self.lanes[i].push(pond, references, buffer.into_token(), flags);
+        }
+        Ok(())
+    }
+
+    fn has_room_or_news(&mut self) -> bool {
+        self.port.epoch.load(Ordering::Acquire) != self.epoch
+            || self.lanes.iter_mut().all(|l| l.admits() == Ok(()))
+            || self.lanes.iter().any(Lane::lost_its_receiver)
+    }
+
+    /// Follows changes of the port's connections.
+    #[inline]
+    fn refresh(&mut self) -> std::result::Result<(), SendReason> {
+        if self.port.epoch.load(Ordering::Acquire) != self.epoch {
+            self.look_again()?;
+        }
+        match &self.broken {
+            None => Ok(()),
+            Some(problem) => Err(SendReason::Broken { problem: problem.clone() }),
+        }
+    }
+
+    #[cold]
+    fn look_again(&mut self) -> std::result::Result<(), SendReason> {
+        let broken = |error: crate::error::Error| SendReason::Broken { problem: error.to_string() };
+        let pond = self.session.attachment();
+        let registry = pond.lock_registry().map_err(broken)?;
+        self.epoch = self.port.epoch.load(Ordering::Acquire);
+        self.broken = None;
+        for (index, record) in pond.control.live_lanes() {
+            if record.from_port.load(Ordering::Relaxed) != self.port_index
+                || record.producer.load(Ordering::Relaxed) != u32::from(pond.me)
+            {
+                continue;
+            }
+            let known = self.lanes.iter().position(|l| l.end.index == index);
+            if record.state.load(Ordering::Relaxed) != LANE_ACTIVE {
+                if let Some(at) = known {
+                    self.lanes.remove(at);
+                }
+                registry.leave_as_producer(index);
+                continue;
+            }
+            if known.is_none() {
+                match LaneEnd::open(pond, index) {
+                    Some(end) => self.lanes.push(Lane::new(end)),
+                    None => {
+                        self.broken = Some(format!("connection {index} of pond `{}` is corrupt", pond.name))
+                    }
+                }
+            }
+        }
+        // Connections that others removed meanwhile are gone from the registry, or belong to somebody else by now.
+        let me = u32::from(pond.me);
+        let port = self.port_index;
+        self.lanes.retain(|l| {
+            l.end.record.producer.load(Ordering::Relaxed) == me
+                && l.end.record.from_port.load(Ordering::Relaxed) == port
+        });
+        Ok(())
+    }
+}
+
+/// Tokens that one batch may hold unpublished: bounds what a kill in between takes back.
+const MAX_BATCH: usize = 64;
+
+impl Lane {
+    fn new(end: LaneEnd) -> Lane {
+        let head = end.record.head.load(Ordering::Acquire);
+        let next = end.lane.next_unpublished(head);
+        let policy = match end.record.policy.load(Ordering::Relaxed) {
+            1 => Policy::DropNewest,
+            2 => Policy::DropOldest,
+            _ => Policy::Block,
+        };
+        let gives_up = end.record.on_receiver_death.load(Ordering::Relaxed) == OnReceiverDeath::GiveUp as u32;
+        Lane { end, next, head, policy, gives_up }
+    }
+
+    #[inline]
+    fn has_room(&mut self) -> bool {
+        if self.next.wrapping_sub(self.head) < self.end.depth {
+            return true;
+        }
+        self.head = self.end.record.head.load(Ordering::Acquire);
+        self.next.wrapping_sub(self.head) < self.end.depth
+    }
+
+    /// Whether the policy lets a buffer be sent now. The port's name is filled in by the caller.
+    #[inline]
+    fn admits(&mut self) -> std::result::Result<(), SendReason> {
+        if self.gives_up && self.policy == Policy::Block && self.lost_its_receiver() {
+            return Err(SendReason::ReceiverDied { port: String::new() });
+        }
+        if self.policy == Policy::Block && !self.has_room() { Err(SendReason::Full) } else { Ok(()) }
+    }
+
+    fn lost_its_receiver(&self) -> bool {
+        self.gives_up && self.end.record.consumer_presence.load(Ordering::Acquire) & 0xff == DIED
+    }
+
+    /// Makes room as the policy says; `false`: the buffer is dropped for this connection, and counted.
+    #[inline]
+    fn make_room(&mut self, pond: &'static Attachment) -> bool {
+        if self.has_room() {
+            return true;
+        }
+        let record = self.end.record;
+        let count = |counter: &crate::sync::AtomicU64| {
+            counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        };
+        if self.policy == Policy::DropOldest {
+            // Each round either drops one or finds that a consumer took one; a lap of neither means a stray write.
+            for _ in 0..=self.end.lane.cells.len() {
+                if self.end.lane.drop_oldest(pond) {
+                    count(&record.dropped_oldest);
+                }
+                if self.has_room() {
+                    return true;
+                }
+            }
+        }
+        count(&record.dropped_newest);
+        false
+    }
+
+    #[inline]
+    fn push(
+        &mut self,
+        pond: &'static Attachment,
+        references: &crate::references::References,
+        reference: crate::token::Reference,
+        flags: u8,
+    ) {
+        self.end.lane.put_token(references, reference.token, self.next); // p1
+        self.end.lane.publish(self.next, reference, flags); // p2
+        self.next += 1;
+        self.ring(pond);
+    }
+
+    /// p3: wakes the consumers that sleep.
+    #[inline]
+    fn ring(&self, pond: &'static Attachment) {
+        pond.light_fence();
+        let waiters = &self.end.record.consumer_waiters;
+        // Read afresh: a first competing consumer may have joined since.
+        let shared = self.end.record.kind.load(Ordering::Relaxed) == SHARED;
+        let count = if shared { MAX_CONSUMERS } else { 1 };
+        for waiter in &waiters[..count] {
+            let waiter = waiter.load(Ordering::Relaxed);
+            if waiter != 0 {
+                pond.ring_if_asleep(waiter);
+            }
+        }
+        crash_point!(PushDone);
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if self.session.is_forked() {
+            return;
+        }
+        if !std::thread::panicking() {
+            self.finish();
+        }
+        if let Ok(registry) = self.session.lock_registry() {
+            registry.detach_output(self.port_index);
+        }
+    }
+}

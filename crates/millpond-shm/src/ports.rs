@@ -1,0 +1,118 @@
+//! What the two ends of a connection have in common: configurations, the stream's format, and a lane as an end sees it.
+
+use crate::attachment::Attachment;
+use crate::control::SHARED;
+use crate::lane::Lane;
+use crate::layout::LaneRecord;
+use crate::sync::Ordering;
+use crate::types::DType;
+use crate::waiter::{Wait, Waiter};
+use serde::Serialize;
+
+/// What a stream carries, for receivers that join late. Stored with the output port.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StreamFormat {
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions of every buffer, slowest first; empty: they vary.
+    pub shape: Vec<u32>,
+    /// Samples per second as numerator and denominator.
+    pub rate_hz: Option<(u32, u32)>,
+    /// Whatever else a receiver should know (channel names, units, record fields), at most 448 bytes. The upper layers use TOML.
+    pub description: String,
+}
+
+/// How an output port is opened.
+#[derive(Clone, Default)]
+pub struct OutputConfig {
+    /// What it will send.
+    pub format: StreamFormat,
+    /// The party that sends; several ports of one thread may share one. `None`: a party of its own.
+    pub waiter: Option<Waiter>,
+    /// How a party of its own waits.
+    pub wait: Wait,
+}
+
+/// How an input port is opened.
+#[derive(Clone, Default)]
+pub struct InputConfig {
+    /// The party that receives; several ports of one thread may share one. `None`: a party of its own.
+    pub waiter: Option<Waiter>,
+    /// How a party of its own waits.
+    pub wait: Wait,
+    /// Others may open the port as well, up to 8; each buffer goes to exactly one of them.
+    pub shared: bool,
+    /// A buffer that was taken but not yet dropped when its consumer was killed is delivered again, marked so. Not with
+    /// `shared`, nor with connections that drop the oldest.
+    pub redeliver: bool,
+}
+
+/// What happens when a connection's queue is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u32)]
+pub enum Policy {
+    /// The sender waits.
+    #[default]
+    Block = 0,
+    /// The buffer being sent is dropped for this connection, and counted.
+    DropNewest = 1,
+    /// The oldest queued buffer is dropped, and counted.
+    DropOldest = 2,
+}
+
+/// What a sender on a full, blocking connection does when its receiver has died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[repr(u32)]
+pub enum OnReceiverDeath {
+    /// Waits for its restart: nothing is lost.
+    #[default]
+    Wait = 0,
+    /// Gets the buffer back with an error.
+    GiveUp = 1,
+}
+
+/// How two ports are connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionConfig {
+    /// Buffers that may wait, 1 to 524,288; `None`: 256.
+    pub depth: Option<u32>,
+    /// What happens when that many wait.
+    pub policy: Policy,
+    /// What a blocked sender does when the receiver has died.
+    pub on_receiver_death: OnReceiverDeath,
+}
+
+/// Depth of a connection that does not say.
+pub const DEFAULT_DEPTH: u32 = 256;
+
+/// A lane as one end has it: where it is, copied and checked once.
+pub(crate) struct LaneEnd {
+    pub(crate) index: u32,
+    pub(crate) record: &'static LaneRecord,
+    pub(crate) lane: Lane<'static>,
+    pub(crate) depth: u64,
+    pub(crate) shared: bool,
+}
+
+impl LaneEnd {
+    /// `None`: the record describes no ring, so it is corrupt.
+    pub(crate) fn open(pond: &'static Attachment, index: u32) -> Option<LaneEnd> {
+        let record = pond.control.lane(index)?;
+        let cells = pond
+            .control
+            .ring(record.ring_offset.load(Ordering::Relaxed), record.ring_cells.load(Ordering::Relaxed))?;
+        let depth = u64::from(record.depth.load(Ordering::Relaxed));
+        if depth == 0 || depth > cells.len() as u64 {
+            return None;
+        }
+        Some(LaneEnd {
+            index,
+            record,
+            lane: Lane { id: u16::try_from(index).ok()?, head: &record.head, cells },
+            depth,
+            shared: record.kind.load(Ordering::Relaxed) == SHARED,
+        })
+    }
+}

@@ -1,0 +1,277 @@
+//! Giving back exactly what a dead process held. The only code that repairs somebody else's state.
+//!
+//! Runs under the registry lock once the kernel says that the process is gone. Every step can be cut off and redone: a stage in the
+//! process's slot tells a successor which losses were counted already. The order R1..R6 is load-bearing; docs/crash-safety.md
+//! says why for each pair.
+
+use crate::control::{EXCLUSIVE, PROCESS_DEAD, PROCESS_FREE, PROCESS_LIVE, SHARED};
+use crate::error::Result;
+use crate::lane::Lane;
+use crate::layout::{LaneRecord, MAX_CONSUMERS, MAX_SHARES, MAX_WAITERS, Process};
+use crate::registry_lock::Registry;
+use crate::sync::{AtomicU64, Ordering};
+use crate::sys::futex;
+use crate::token::{NO_LANE, ProcessSlot, Token};
+use std::collections::BTreeMap;
+
+/// Stages of one recovery, in the dead process's slot.
+const LOSSES_COUNTED: u32 = 1;
+const TOKENS_FREED: u32 = 2;
+
+impl Registry<'_> {
+    /// Recovers every process that the kernel says is gone. Returns how many.
+    pub(crate) fn recover_all_dead(&self) -> u32 {
+        let suspects: Vec<ProcessSlot> = self.pond.control.processes().map(|(slot, ..)| slot).collect();
+        let mut recovered = 0;
+        for slot in suspects {
+            if slot != self.pond.me && self.pond.has_died(slot) {
+                self.recover(slot);
+                recovered += 1;
+            }
+        }
+        recovered
+    }
+
+    /// Recovers one process whose death is certain.
+    pub(crate) fn recover(&self, dead: ProcessSlot) {
+        let Some(word) = self.give_back_all(dead) else { return };
+        let header = self.pond.control.header();
+        header.recoveries.fetch_add(1, Ordering::Relaxed);
+        self.pond.free_process_slot(dead, word); // R6
+        crash_point!(RecoverFreed);
+        header.allocation_bell.fetch_add(1, Ordering::Release);
+        futex::wake_all(&header.allocation_bell);
+    }
+
+    /// R1 to R5 for a process that is dead, or for this very process on its way out. Its slot then says dead, with this word;
+    /// `None`: it is free already.
+    pub(crate) fn give_back_all(&self, dead: ProcessSlot) -> Option<u64> {
+        let process = self.pond.control.process(dead.into())?;
+        let word = process.state.load(Ordering::Acquire);
+        if word >> 56 == PROCESS_FREE {
+            return None;
+        }
+        let word = PROCESS_DEAD << 56 | word & 0xffff_ffff;
+        process.state.store(word, Ordering::Release);
+        crash_point!(RecoverMarked);
+        let lanes = self.lanes_of(dead);
+        self.undo_unfinished_receives(dead, &lanes); // R1
+        let unpublished = self.unpublished_positions(dead, &lanes); // R2
+        crash_point!(RecoverUndoDone);
+        self.free_tokens(dead, process, &unpublished); // R3
+        self.help_shared_lanes(&lanes); // R4
+        self.detach_everywhere(dead, &lanes); // R5
+        self.give_back_shares(dead);
+        crash_point!(RecoverDetachDone);
+        process.recovery_stage.store(0, Ordering::Relaxed);
+        Some(word)
+    }
+
+    /// Lanes that the process produces for or consumes from, with their rings.
+    fn lanes_of(&self, process: ProcessSlot) -> Vec<(u32, &LaneRecord, Lane<'_>)> {
+        let process = u32::from(process);
+        let attached = |l: &LaneRecord| {
+            l.producer.load(Ordering::Relaxed) == process
+                || l.consumers.iter().any(|c| c.load(Ordering::Relaxed) == process)
+        };
+        self.pond
+            .control
+            .live_lanes()
+            .filter(|(_, l)| attached(l))
+            .filter_map(|(index, record)| {
+                let cells = self.pond.control.ring(
+                    record.ring_offset.load(Ordering::Relaxed),
+                    record.ring_cells.load(Ordering::Relaxed),
+                )?;
+                Some((index, record, Lane { id: u16::try_from(index).ok()?, head: &record.head, cells }))
+            })
+            .collect()
+    }
+
+    fn token(&self, cell: crate::token::Cell) -> Option<&AtomicU64> {
+        let reference = cell.reference();
+        self.pond.control.slot(reference.slot)?.references.tokens.get(reference.token as usize)
+    }
+
+    /// R1: entries that the dead consumer of an exclusive lane took without finishing are queued again.
+    fn undo_unfinished_receives(&self, dead: ProcessSlot, lanes: &[(u32, &LaneRecord, Lane<'_>)]) {
+        for (_, record, lane) in lanes {
+            let consumes = record.consumers[0].load(Ordering::Relaxed) == u32::from(dead);
+            if record.kind.load(Ordering::Relaxed) != EXCLUSIVE || !consumes {
+                continue;
+            }
+            let start = record.head.load(Ordering::Acquire);
+            for position in start..start + lane.cells.len() as u64 {
+                let Some(cell) = lane.published(position) else { break };
+                let Some(token) = self.token(cell) else { break };
+                let word = token.load(Ordering::Acquire);
+                if word == Token::queued(lane.id, position).0 {
+                    continue;
+                }
+                if word == Token::taken(dead, lane.id, position).0 {
+                    // The mark first: killed between the two, the undo is redone; the other way round it would go unmarked.
+                    if record.redelivered_until.load(Ordering::Relaxed) < position + 1 {
+                        record.redelivered_until.store(position + 1, Ordering::Release);
+                        record.redelivered.fetch_add(1, Ordering::Relaxed);
+                    }
+                    crash_point!(RecoverMarkSet);
+                    token.store(Token::queued(lane.id, position).0, Ordering::Release);
+                    crash_point!(RecoverUndone);
+                } else {
+                    // Finished (k1) but head not moved (k2): finishing goes in order, so this is the entry at head.
+                    record.head.store(position + 1, Ordering::Release);
+                    crash_point!(RecoverCommitted);
+                }
+            }
+        }
+    }
+
+    /// R2: where each lane that the dead process produced for ends.
+    fn unpublished_positions(
+        &self,
+        dead: ProcessSlot,
+        lanes: &[(u32, &LaneRecord, Lane<'_>)],
+    ) -> BTreeMap<u16, u64> {
+        lanes
+            .iter()
+            .filter(|(_, record, _)| record.producer.load(Ordering::Relaxed) == u32::from(dead))
+            .map(|(_, record, lane)| (lane.id, lane.next_unpublished(record.head.load(Ordering::Acquire))))
+            .collect()
+    }
+
+    /// R3: frees the tokens that the process owned, and those it put into a lane without publishing them. What it had taken from
+    /// a lane is counted there as lost in hand, exactly, however often this is cut off and redone.
+    fn free_tokens(&self, dead: ProcessSlot, process: &Process, unpublished: &BTreeMap<u16, u64>) {
+        let mut stage = process.recovery_stage.load(Ordering::Relaxed);
+        if stage == 0 {
+            let mut losses: BTreeMap<u16, u64> = BTreeMap::new();
+            for (_, slot) in self.pond.control.committed_slots() {
+                for token in &slot.references.tokens {
+                    let token = Token(token.load(Ordering::Acquire));
+                    if token.owner() == dead && token.lane() != NO_LANE {
+                        *losses.entry(token.lane()).or_default() += 1;
+                    }
+                }
+            }
+            for (index, lane) in self.pond.control.live_lanes() {
+                let lost = losses.get(&(index as u16)).copied().unwrap_or(0);
+                lane.lost_after.store(lane.lost_in_hand.load(Ordering::Relaxed) + lost, Ordering::Relaxed);
+            }
+            crash_point!(RecoverLossCounted);
+            stage = LOSSES_COUNTED;
+            process.recovery_stage.store(stage, Ordering::Release);
+        }
+        if stage == LOSSES_COUNTED {
+            for (_, slot) in self.pond.control.committed_slots() {
+                for token in &slot.references.tokens {
+                    let word = Token(token.load(Ordering::Acquire));
+                    let orphan = word.is_queued()
+                        && unpublished
+                            .get(&word.lane())
+                            .is_some_and(|end| word.is_queued_from(word.lane(), *end));
+                    if word.owner() == dead || orphan {
+                        token.store(0, Ordering::Release);
+                        crash_point!(RecoverToken);
+                    }
+                }
+            }
+            crash_point!(RecoverTokensDone);
+            stage = TOKENS_FREED;
+            process.recovery_stage.store(stage, Ordering::Release);
+        }
+        if stage == TOKENS_FREED {
+            for (_, lane) in self.pond.control.live_lanes() {
+                let after = lane.lost_after.load(Ordering::Relaxed);
+                if after > lane.lost_in_hand.load(Ordering::Relaxed) {
+                    lane.lost_in_hand.store(after, Ordering::Relaxed);
+                    crash_point!(RecoverLossStored);
+                }
+            }
+        }
+    }
+
+    /// R4: moves the heads of shared lanes past entries that somebody claimed without moving them. Never an undo here: another
+    /// consumer may be about to move head past the very entry.
+    fn help_shared_lanes(&self, lanes: &[(u32, &LaneRecord, Lane<'_>)]) {
+        for (_, record, lane) in lanes {
+            if record.kind.load(Ordering::Relaxed) != SHARED {
+                continue;
+            }
+            for _ in 0..lane.cells.len() {
+                let head = record.head.load(Ordering::Acquire);
+                let Some(cell) = lane.published(head) else {
+                    if record.head.load(Ordering::Acquire) == head {
+                        break;
+                    }
+                    continue;
+                };
+                let Some(token) = self.token(cell) else { break };
+                if token.load(Ordering::Acquire) == Token::queued(lane.id, head).0 {
+                    break;
+                }
+                let _ = record.head.compare_exchange(head, head + 1, Ordering::AcqRel, Ordering::Relaxed);
+                crash_point!(RecoverHelped);
+            }
+        }
+    }
+
+    /// R5: tells the other ends, then clears the dead process from lanes, ports, blocks and waiters.
+    fn detach_everywhere(&self, dead: ProcessSlot, lanes: &[(u32, &LaneRecord, Lane<'_>)]) {
+        let dead = u32::from(dead);
+        for (index, ..) in lanes {
+            crash_point!(RecoverRang);
+            self.clear_lane(*index, dead);
+            crash_point!(RecoverDetached);
+        }
+        for (_, port) in self.pond.control.used_ports() {
+            if port.owners[..MAX_CONSUMERS].iter().any(|o| o.load(Ordering::Relaxed) == dead) {
+                self.clear_port(port, dead);
+            }
+        }
+        for (_, block) in self.pond.control.used_blocks() {
+            if block.process.load(Ordering::Relaxed) == dead {
+                block.process.store(0, Ordering::Release);
+            }
+        }
+        for index in 1..MAX_WAITERS as u32 {
+            if let Some(waiter) = self.pond.control.waiter(index)
+                && waiter.owner.load(Ordering::Relaxed) == dead
+            {
+                waiter.asleep.store(0, Ordering::Relaxed);
+                waiter.owner.store(0, Ordering::Release);
+            }
+        }
+    }
+
+    fn give_back_shares(&self, dead: ProcessSlot) {
+        for (_, pool) in self.pond.control.ready_pools() {
+            for owner in &pool.share_owners[..MAX_SHARES] {
+                if owner.load(Ordering::Relaxed) == u32::from(dead) {
+                    owner.store(0, Ordering::Release);
+                    crash_point!(RecoverShareFreed);
+                }
+            }
+        }
+    }
+}
+
+impl crate::attachment::Attachment {
+    /// Frees the slot of a process that has nothing any more. By compare-and-swap: a process that leaves does it after
+    /// unlocking (a lock word must never name a free slot), when somebody else may have done it already.
+    pub(crate) fn free_process_slot(&self, slot: ProcessSlot, word: u64) {
+        if let Some(process) = self.control.process(slot.into()) {
+            let _ = process.state.compare_exchange(word, 0, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks at every process and recovers those that are gone. Returns how many.
+    pub(crate) fn recover_dead(&self) -> Result<u32> {
+        let any = self.control.processes().any(|(slot, _, state, _)| {
+            slot != self.me && (state == PROCESS_DEAD || state == PROCESS_LIVE) && self.has_died(slot)
+        });
+        if !any {
+            return Ok(0);
+        }
+        Ok(self.lock_registry()?.recover_all_dead())
+    }
+}

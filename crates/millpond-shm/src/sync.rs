@@ -1,0 +1,11 @@
+//! The one door to atomics: the real ones, or loom's when the protocol is being model-checked (`--cfg loom`).
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, compiler_fence, fence};
+
+/// Words that only this process sees; never modelled.
+pub(crate) mod private {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+}

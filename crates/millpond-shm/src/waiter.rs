@@ -1,0 +1,284 @@
+//! Waiting without polling: one bell for each party that waits, whatever number of ports it serves.
+//!
+//! A party announces that it sleeps, fences, looks once more and sleeps on its bell (a futex in shared memory). Whoever makes
+//! something ready for it looks at the announcement behind a fence of its own and rings. The fence of the ringing side is
+//! only a compiler fence where the kernel has `membarrier`: the sleeper pays for both.
+
+use crate::attachment::Session;
+use crate::error::{Context, Error, Result};
+use crate::layout::{MAX_WAITERS, WaiterSlot};
+use crate::sync::{Ordering, private};
+use crate::sys::{futex, time};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How a party waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Wait {
+    /// Never sleeps: lowest latency, one core each.
+    Spin,
+    /// Sleeps at once: no CPU while idle.
+    Block,
+    /// Spins a little when that has paid off lately, then sleeps.
+    #[default]
+    Adaptive,
+}
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// The condition holds.
+    Ready,
+    /// The timeout passed.
+    Timeout,
+    /// The pond was asked to stop.
+    Stopped,
+}
+
+/// Longest spin of an adaptive wait: about what going to sleep and being woken costs.
+const MAX_SPIN_NS: u32 = 50_000;
+const MIN_SPIN_NS: u32 = 1_000;
+/// A spin that took this much longer than it should have was preempted: more threads want to run than there are cores.
+const PREEMPTED_NS: u64 = 100_000;
+/// How long spinning is off after that.
+const SPIN_PAUSE_NS: u64 = 20_000_000;
+
+struct Shared {
+    session: Arc<Session>,
+    index: u32,
+    wait: Wait,
+    /// Threads of this process that sleep on the bell; `asleep` is cleared by the last.
+    sleepers: Mutex<u32>,
+    spin_ns: private::AtomicU32,
+    no_spin_before_ns: private::AtomicU64,
+    /// A descriptor stands for the party: it counts as asleep for good.
+    bridge: private::AtomicBool,
+}
+
+/// A waiting party of this process. Clones are the same party; give it to every port that one thread serves.
+#[derive(Clone)]
+pub struct Waiter(Arc<Shared>);
+
+impl Waiter {
+    pub(crate) fn new(session: &Arc<Session>, wait: Wait) -> Result<Waiter> {
+        let registry = session.lock_registry()?;
+        let free = (1..MAX_WAITERS as u32)
+            .find(|&i| session.control.waiter(i).is_some_and(|w| w.owner.load(Ordering::Relaxed) == 0));
+        let Some((index, slot)) = free.and_then(|i| Some((i, session.control.waiter(i)?))) else {
+            return Err(Error::TableFull {
+                pond: session.name.clone(),
+                what: "waiter",
+                limit: MAX_WAITERS - 1,
+                advice: "let ports of one thread share a waiter",
+            });
+        };
+        slot.asleep.store(0, Ordering::Relaxed);
+        slot.owner.store(session.me.into(), Ordering::Release);
+        drop(registry);
+        let one_core = std::thread::available_parallelism().is_ok_and(|n| n.get() == 1);
+        let spin_ns = if one_core { 0 } else { MAX_SPIN_NS };
+        Ok(Waiter(Arc::new(Shared {
+            session: Arc::clone(session),
+            index,
+            wait,
+            sleepers: Mutex::new(0),
+            spin_ns: private::AtomicU32::new(spin_ns),
+            no_spin_before_ns: private::AtomicU64::new(0),
+            bridge: private::AtomicBool::new(false),
+        })))
+    }
+
+    pub(crate) fn index(&self) -> u32 {
+        self.0.index
+    }
+
+    /// Whether both are the same party.
+    #[must_use]
+    pub fn is_same(&self, other: &Waiter) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Waits until `ready` says true, at most `timeout` (`None`: without end). `ready` is called before sleeping and after
+    /// every ring; it must look at what this party's ports report, or at memory that is written before
+    /// [`ring`](Waiter::ring).
+    ///
+    /// # Crash safety
+    /// The death of a peer rings, once what it held is given back; so `ready` may ask for that, too.
+    pub fn wait(&self, timeout: Option<Duration>, mut ready: impl FnMut() -> bool) -> Woken {
+        let this = &*self.0;
+        let Some(slot) = this.session.control.waiter(this.index) else { return Woken::Stopped };
+        let start = Instant::now();
+        let timeout = timeout.unwrap_or(Duration::MAX);
+        loop {
+            if ready() {
+                return Woken::Ready;
+            }
+            if this.session.is_forked() || this.session.stop_requested() {
+                return Woken::Stopped;
+            }
+            if this.spin(start, timeout, &mut ready) {
+                return Woken::Ready;
+            }
+            let left = timeout.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                return Woken::Timeout;
+            }
+            if this.wait == Wait::Spin {
+                continue;
+            }
+            if this.sleep(slot, (timeout != Duration::MAX).then_some(left), &mut ready) {
+                return Woken::Ready;
+            }
+        }
+    }
+
+    /// Wakes the party, from any thread of this process. What it should see must have been stored before.
+    pub fn ring(&self) {
+        if !self.0.session.is_forked() {
+            self.0.session.ring(self.0.index);
+        }
+    }
+
+    /// A descriptor that becomes readable when the bell rings, for epoll and async runtimes. Read its 8 bytes, serve the ports
+    /// until they have nothing more, wait for the descriptor again.
+    ///
+    /// A thread of its own carries rings over; get one descriptor for each party.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the kernel gives no descriptor or thread.
+    pub fn event_fd(&self) -> Result<OwnedFd> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .doing(|| "make an eventfd".to_owned())?;
+        let ours = rustix::io::dup(&fd).doing(|| "duplicate an eventfd".to_owned())?;
+        let party = Arc::downgrade(&self.0);
+        self.0.bridge.store(true, private::Ordering::SeqCst);
+        let mut seen = self.0.announce_for_bridge();
+        std::thread::Builder::new()
+            .name("millpond-bell".to_owned())
+            .spawn(move || {
+                while let Some(party) = party.upgrade() {
+                    seen = party.carry_ring_to(&ours, seen);
+                }
+            })
+            .doing(|| "start the thread behind an event descriptor".to_owned())?;
+        Ok(fd)
+    }
+}
+
+impl Shared {
+    /// Spins as the mode allows; `true`: ready.
+    fn spin(&self, start: Instant, timeout: Duration, ready: &mut impl FnMut() -> bool) -> bool {
+        let budget = match self.wait {
+            Wait::Block => return false,
+            Wait::Spin => u64::MAX,
+            Wait::Adaptive => {
+                let budget = self.spin_ns.load(private::Ordering::Relaxed);
+                let paused = self.no_spin_before_ns.load(private::Ordering::Relaxed);
+                if budget == 0 || (paused != 0 && time::monotonic_ns() < paused) {
+                    return false;
+                }
+                u64::from(budget)
+            }
+        };
+        let begun = time::monotonic_ns();
+        let mut last = begun;
+        loop {
+            // A look costs some nanoseconds, a clock some tens: many looks for one clock.
+            for _ in 0..64 {
+                if ready() {
+                    self.learn(last - begun);
+                    return true;
+                }
+                std::hint::spin_loop();
+            }
+            let now = time::monotonic_ns();
+            if now - last > PREEMPTED_NS && self.wait == Wait::Adaptive {
+                self.no_spin_before_ns.store(now + SPIN_PAUSE_NS, private::Ordering::Relaxed);
+                return false;
+            }
+            last = now;
+            if now - begun > budget {
+                self.learn(u64::MAX);
+                return false;
+            }
+            if self.wait == Wait::Spin
+                && (self.session.stop_requested() || (timeout != Duration::MAX && start.elapsed() >= timeout))
+            {
+                return false;
+            }
+        }
+    }
+
+    /// Next time's budget: twice what sufficed, half of what did not.
+    fn learn(&self, took_ns: u64) {
+        let budget = self.spin_ns.load(private::Ordering::Relaxed);
+        let next = match u32::try_from(took_ns) {
+            Ok(took) => took.saturating_mul(2).max(budget).clamp(MIN_SPIN_NS, MAX_SPIN_NS),
+            Err(_) => (budget / 2).max(MIN_SPIN_NS),
+        };
+        if next != budget && budget != 0 {
+            self.spin_ns.store(next, private::Ordering::Relaxed);
+        }
+    }
+
+    /// Sleeps until the bell rings or the timeout passes. `true`: ready before sleeping.
+    fn sleep(&self, slot: &WaiterSlot, timeout: Option<Duration>, ready: &mut impl FnMut() -> bool) -> bool {
+        let rung = slot.bell.load(Ordering::Acquire);
+        {
+            let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+            *sleepers += 1;
+            slot.asleep.store(1, Ordering::Relaxed);
+        }
+        crash_point!(SleepAnnounced);
+        // Between this fence and the futex nothing can be published without either being seen here or ringing.
+        self.session.heavy_fence();
+        let found = ready();
+        if !found && !self.session.stop_requested() {
+            futex::wait(&slot.bell, rung, timeout);
+        }
+        crash_point!(SleepOver);
+        let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
+        *sleepers -= 1;
+        if *sleepers == 0 && !self.bridge.load(private::Ordering::SeqCst) {
+            slot.asleep.store(0, Ordering::Relaxed);
+        }
+        found
+    }
+
+    /// An event user does not call `wait`, so its party counts as asleep for as long as the descriptor is in use.
+    fn announce_for_bridge(&self) -> u32 {
+        let Some(slot) = self.session.control.waiter(self.index) else { return 0 };
+        let rung = slot.bell.load(Ordering::Acquire);
+        slot.asleep.store(1, Ordering::Relaxed);
+        self.session.heavy_fence();
+        rung
+    }
+
+    /// Sleeps until the bell differs from `seen`, then makes the descriptor readable. The timeout only serves to notice that the
+    /// waiter itself is gone.
+    fn carry_ring_to(&self, fd: &OwnedFd, seen: u32) -> u32 {
+        let Some(slot) = self.session.control.waiter(self.index) else { return seen };
+        futex::wait(&slot.bell, seen, Some(Duration::from_millis(500)));
+        let now = slot.bell.load(Ordering::Acquire);
+        if now != seen {
+            let _ = rustix::io::write(fd, &1u64.to_ne_bytes()); // full: readable already
+        }
+        now
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if self.session.is_forked() {
+            return;
+        }
+        if let (Ok(_registry), Some(slot)) =
+            (self.session.lock_registry(), self.session.control.waiter(self.index))
+        {
+            slot.asleep.store(0, Ordering::Relaxed);
+            slot.owner.store(0, Ordering::Release);
+        }
+    }
+}

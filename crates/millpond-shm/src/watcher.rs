@@ -1,0 +1,154 @@
+//! One thread in each process that notices the death of others and recovers them.
+//!
+//! It sleeps on the pidfds of those it watches, so the kernel wakes it the moment one is gone; there is no timed polling for
+//! death. It watches the processes at the other ends of its own connections and the next two in the table (a ring, so that
+//! everybody is watched by somebody); a runtime server watches everybody. Once a second it stores a heartbeat, which tells
+//! others who is stalled, and looks past processes that are.
+
+use crate::attachment::{Attachment, identity_of};
+use crate::control::{PROCESS_DEAD, PROCESS_LIVE};
+use crate::error::{Context, Result};
+use crate::layout::MAX_PROCESSES;
+use crate::sync::{Ordering, private};
+use crate::sys::process::timespec;
+use crate::sys::time;
+use crate::{Role, token::ProcessSlot};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::OwnedFd;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A process whose watcher has not run for this long is stalled: stopped by a signal or a debugger, or starved.
+pub(crate) const STALLED_AFTER_NS: u64 = 3_000_000_000;
+/// Living, unstalled processes behind this one in the table that it watches.
+const RING_NEIGHBOURS: usize = 2;
+
+/// Starts the watcher thread of an attachment.
+pub(crate) fn start(attachment: &'static Attachment) -> Result<()> {
+    let thread = std::thread::Builder::new()
+        .name("millpond-watch".to_owned())
+        .stack_size(128 * 1024)
+        .spawn(move || Watcher { pond: attachment, watched: BTreeMap::new() }.run())
+        .doing(|| "start the watcher thread".to_owned())?;
+    attachment.set_watcher(thread);
+    Ok(())
+}
+
+struct Watcher {
+    pond: &'static Attachment,
+    /// Process slot -> the state word it had when its pidfd was opened, and the pidfd.
+    watched: BTreeMap<ProcessSlot, (u64, OwnedFd)>,
+}
+
+impl Watcher {
+    fn run(mut self) {
+        while !self.pond.leaving.load(private::Ordering::SeqCst) {
+            if let Some(me) = self.pond.control.process(self.pond.me.into()) {
+                me.heartbeat_ns.store(time::monotonic_ns(), Ordering::Relaxed);
+            }
+            if self.choose() {
+                // Somebody is gone. An error means that the lock's holder is stopped; the next round tries again.
+                let _ = self.pond.recover_dead();
+                self.reclaim_those_who_called_exec();
+                continue;
+            }
+            self.sleep();
+        }
+    }
+
+    /// Sleeps until a watched process is gone, somebody pokes, or the next heartbeat is due.
+    fn sleep(&self) {
+        let pidfds = self.watched.values().map(|(_, fd)| PollFd::new(fd, PollFlags::IN));
+        let mut fds: Vec<PollFd<'_>> =
+            std::iter::once(PollFd::new(&self.pond.wake_read, PollFlags::IN)).chain(pidfds).collect();
+        let _ = poll(&mut fds, Some(&timespec(HEARTBEAT)));
+        let mut bytes = [0u8; 64];
+        while rustix::io::read(&self.pond.wake_read, &mut bytes).is_ok_and(|n| n == bytes.len()) {}
+    }
+
+    /// Brings the set of watched processes up to date. `true`: one of them is gone.
+    fn choose(&mut self) -> bool {
+        let wanted = self.wanted();
+        self.watched.retain(|slot, (word, _)| {
+            wanted.contains(slot)
+                && self
+                    .pond
+                    .control
+                    .process((*slot).into())
+                    .is_some_and(|p| p.state.load(Ordering::Acquire) == *word)
+        });
+        for slot in wanted {
+            if let Some((_, pidfd)) = self.watched.get(&slot) {
+                if crate::sys::process::has_exited(pidfd) {
+                    self.watched.remove(&slot);
+                    return true;
+                }
+                continue;
+            }
+            let Some(process) = self.pond.control.process(slot.into()) else { continue };
+            let word = process.state.load(Ordering::Acquire);
+            match identity_of(process, word).open() {
+                Some(pidfd) => {
+                    self.watched.insert(slot, (word, pidfd));
+                }
+                None if process.state.load(Ordering::Acquire) == word => return true,
+                None => {}
+            }
+        }
+        false
+    }
+
+    fn wanted(&self) -> BTreeSet<ProcessSlot> {
+        let control = &self.pond.control;
+        let me = self.pond.me;
+        let state =
+            |slot: u16| control.process(slot.into()).map_or(0, |p| p.state.load(Ordering::Acquire) >> 56);
+        let is_there = |slot: u16| matches!(state(slot), PROCESS_LIVE | PROCESS_DEAD);
+        let others = (1..MAX_PROCESSES as u16).map(|step| (me - 1 + step) % MAX_PROCESSES as u16 + 1);
+        if self.pond.role == Role::Server {
+            return others.filter(|s| is_there(*s)).collect();
+        }
+        let now = time::monotonic_ns();
+        let mut wanted = BTreeSet::new();
+        let mut awake = 0;
+        for slot in others.filter(|s| is_there(*s)) {
+            wanted.insert(slot);
+            let beat = control.process(slot.into()).map_or(0, |p| p.heartbeat_ns.load(Ordering::Relaxed));
+            if now.saturating_sub(beat) < STALLED_AFTER_NS {
+                awake += 1;
+                if awake == RING_NEIGHBOURS {
+                    break;
+                }
+            }
+        }
+        for (_, lane) in control.live_lanes() {
+            let producer = lane.producer.load(Ordering::Relaxed) as u16;
+            let consumers = lane.consumers.iter().map(|c| c.load(Ordering::Relaxed) as u16);
+            let ends: Vec<u16> = consumers.chain([producer]).filter(|p| *p != 0).collect();
+            if ends.contains(&me) {
+                wanted.extend(ends.into_iter().filter(|p| *p != me && is_there(*p)));
+            }
+        }
+        wanted
+    }
+
+    /// A process that called `exec` has lost its mappings: it is dead as a participant though its pid lives. Only asked of those
+    /// who are stalled, which a process that called `exec` soon is.
+    fn reclaim_those_who_called_exec(&self) {
+        let now = time::monotonic_ns();
+        for (slot, process, state, pid) in self.pond.control.processes() {
+            let stalled = now.saturating_sub(process.heartbeat_ns.load(Ordering::Relaxed)) > STALLED_AFTER_NS;
+            if slot == self.pond.me || state != PROCESS_LIVE || !stalled {
+                continue;
+            }
+            let identity = identity_of(process, u64::from(pid));
+            if identity.is_alive()
+                && !identity.maps_inode(self.pond.control_inode)
+                && let Ok(registry) = self.pond.lock_registry()
+            {
+                registry.recover(slot);
+            }
+        }
+    }
+}
