@@ -5,14 +5,15 @@
 //! share left, from the shares that are open to everybody; then from the next larger pool.
 
 use crate::attachment::{Attachment, Session};
-use crate::buffer::BufferMut;
+use crate::buffer::{BufferMut, FreshSlot};
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::layout::{MAX_SHARES, SlotRecord};
 use crate::pools::{EVERYBODY, PoolMap, TakenShare};
 use crate::sync::Ordering;
 use crate::sys::{futex, time};
-use crate::token::{IN_LANE, ProcessSlot, Reference, Token};
+use crate::token::{IN_LANE, ProcessSlot, Token};
+use crate::types::Description;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, PoisonError};
@@ -33,9 +34,8 @@ pub struct Allocator {
 
 /// The slots of one pool that only this allocator tries.
 struct Candidates {
-    pool: u8,
-    block_bytes: u64,
-    slots: Vec<u32>,
+    pool: &'static PoolMap,
+    slots: Vec<FreshSlot>,
     /// The one handed out longest ago.
     oldest: usize,
     /// Where the search in shares that are open to everybody goes on.
@@ -61,20 +61,31 @@ impl Allocator {
     /// A buffer taken by a process that is killed is free again after recovery.
     #[inline]
     pub fn allocate(&mut self, len_bytes: usize) -> Result<BufferMut> {
-        let attachment = self.session.attachment();
-        attachment.check_fork()?;
-        if attachment.control.header().pool_epoch.load(Ordering::Relaxed) != self.pool_epoch {
+        let pond = self.session.attachment();
+        // The usual case, small enough to be inlined: the fitting pool's oldest slot is free again.
+        if !pond.is_forked()
+            && pond.control.header().pool_epoch.load(Ordering::Relaxed) == self.pool_epoch
+            && let Some(candidates) = self.pools.iter_mut().find(|c| c.pool.block_bytes >= len_bytes as u64)
+            && let Some(fresh) = candidates.try_oldest(pond)
+        {
+            return Ok(BufferMut::allocated(pond, fresh, len_bytes));
+        }
+        self.allocate_slowly(len_bytes)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate_slowly(&mut self, len_bytes: usize) -> Result<BufferMut> {
+        let pond = self.session.attachment();
+        pond.check_fork()?;
+        if pond.control.header().pool_epoch.load(Ordering::Acquire) != self.pool_epoch {
             self.look_for_pools();
         }
         let mut fits = false;
-        for candidates in &mut self.pools {
-            if candidates.block_bytes < len_bytes as u64 {
-                continue;
-            }
+        for candidates in self.pools.iter_mut().filter(|c| c.pool.block_bytes >= len_bytes as u64) {
             fits = true;
-            if let Some(slot) = candidates.take(attachment)? {
-                let pool = candidates.pool;
-                return BufferMut::allocated(attachment, Reference { pool, slot, token: 0 }, len_bytes);
+            if let Some(fresh) = candidates.take(pond)? {
+                return Ok(BufferMut::allocated(pond, fresh, len_bytes));
             }
         }
         Err(self.exhausted(len_bytes, fits))
@@ -109,34 +120,31 @@ impl Allocator {
         let attachment = self.session.attachment();
         self.pool_epoch = attachment.control.header().pool_epoch.load(Ordering::Acquire);
         for pool in attachment.pools.by_block_size(attachment) {
-            if !self.pools.iter().any(|c| c.pool == pool.index) {
+            if !self.pools.iter().any(|c| c.pool.index == pool.index) {
                 self.pools.push(Candidates {
-                    pool: pool.index,
-                    block_bytes: pool.block_bytes,
+                    pool,
                     slots: Vec::new(),
                     oldest: 0,
                     open_cursor: u32::from(attachment.me).wrapping_mul(0x9e37_79b9),
                 });
             }
         }
-        self.pools.sort_by_key(|c| (c.block_bytes, c.pool));
+        self.pools.sort_by_key(|c| (c.pool.block_bytes, c.pool.index));
     }
 
     #[cold]
     fn exhausted(&self, wanted: usize, fits: bool) -> Error {
         let pond = self.session.name.clone();
         if !fits {
-            let largest = self.pools.iter().map(|c| c.block_bytes).max().unwrap_or(0);
+            let largest = self.pools.iter().map(|c| c.pool.block_bytes).max().unwrap_or(0);
             return Error::BufferTooLarge { pond, wanted, largest };
         }
         let mut details = String::new();
-        for candidates in self.pools.iter().filter(|c| c.block_bytes >= wanted as u64) {
-            if let Some(pool) = self.session.pools.get(&self.session, candidates.pool) {
-                if let Some(record) = self.session.control.pool(candidates.pool.into()) {
-                    record.exhausted.fetch_add(1, Ordering::Relaxed);
-                }
-                let _ = write!(details, "\n  {}", describe_use(&self.session.control, pool));
+        for candidates in self.pools.iter().filter(|c| c.pool.block_bytes >= wanted as u64) {
+            if let Some(record) = self.session.control.pool(candidates.pool.index.into()) {
+                record.exhausted.fetch_add(1, Ordering::Relaxed);
             }
+            let _ = write!(details, "\n  {}", describe_use(&self.session.control, candidates.pool));
         }
         Error::PoolExhausted { pond, wanted, details }
     }
@@ -149,25 +157,17 @@ impl Drop for Allocator {
         }
         let mut stock = self.session.stock.lock().unwrap_or_else(PoisonError::into_inner);
         for candidates in &mut self.pools {
-            stock.of(candidates.pool).append(&mut candidates.slots);
+            stock.of(candidates.pool.index).extend(candidates.slots.drain(..).map(|s| s.slot));
         }
     }
 }
 
 impl Candidates {
-    /// A slot with its token 0 claimed for this process.
-    #[inline]
-    fn take(&mut self, pond: &'static Attachment) -> Result<Option<u32>> {
-        match self.try_oldest(pond) {
-            Some(slot) => Ok(Some(slot)),
-            None => self.take_slowly(pond),
-        }
-    }
-
-    #[inline]
-    fn try_oldest(&mut self, pond: &'static Attachment) -> Option<u32> {
-        let slot = *self.slots.get(self.oldest)?;
-        if !claim(pond, slot) {
+    /// The slot handed out longest ago, claimed, if nobody refers to it any more.
+    #[inline(always)]
+    fn try_oldest(&mut self, pond: &'static Attachment) -> Option<FreshSlot> {
+        let fresh = *self.slots.get(self.oldest)?;
+        if !fresh.record.references.claim_exclusive(pond.me) {
             return None;
         }
         self.oldest += 1;
@@ -175,54 +175,59 @@ impl Candidates {
             self.oldest = 0;
         }
         // The line of the next one may lie in a consumer's cache: ask for it now, so that the next allocation finds it.
-        if let Some(next) = pond.control.slot(self.slots[self.oldest]) {
-            crate::prefetch::for_writing(next);
-        }
-        Some(slot)
+        crate::prefetch::for_writing(self.slots[self.oldest].record);
+        Some(fresh)
     }
 
-    #[cold]
-    fn take_slowly(&mut self, pond: &'static Attachment) -> Result<Option<u32>> {
-        let Some(pool) = pond.pools.get(pond, self.pool) else { return Ok(None) };
-        if !self.any_free(pond) {
-            self.refill(pond, pool)?;
+    /// A claimed slot, wherever one can be had.
+    fn take(&mut self, pond: &'static Attachment) -> Result<Option<FreshSlot>> {
+        if !self.slots.iter().any(|s| s.record.references.is_free()) {
+            self.refill(pond)?;
         }
         for _ in 0..self.slots.len() {
-            if let Some(slot) = self.try_oldest(pond) {
-                return Ok(Some(slot));
+            if let Some(fresh) = self.try_oldest(pond) {
+                return Ok(Some(fresh));
             }
-            self.oldest = (self.oldest + 1) % self.slots.len().max(1);
+            self.oldest = (self.oldest + 1) % self.slots.len();
         }
-        self.take_open(pond, pool)
+        self.take_open(pond)
     }
 
-    fn any_free(&self, pond: &Attachment) -> bool {
-        self.slots.iter().any(|&s| pond.control.slot(s).is_some_and(|r| r.references.is_free()))
-    }
-
-    /// Gets more slots, in front of the rotation: those of the stock first, else another share.
-    fn refill(&mut self, pond: &'static Attachment, pool: &PoolMap) -> Result<()> {
+    /// Gets more slots, in front of the rotation: those of the process's stock first, else another share.
+    fn refill(&mut self, pond: &'static Attachment) -> Result<()> {
         let mut stock = pond.stock.lock().unwrap_or_else(PoisonError::into_inner);
-        if stock.of(self.pool).is_empty() {
-            let taken = pond.lock_registry()?.take_share(pool)?;
+        let spare = stock.of(self.pool.index);
+        if spare.is_empty() {
+            let taken = pond.lock_registry()?.take_share(self.pool)?;
             if let TakenShare::Ours(slots) = taken {
-                stock.of(self.pool).extend(slots.rev());
+                spare.extend(slots.rev());
             }
         }
-        let spare = stock.of(self.pool);
-        let batch = (BATCH_BYTES / self.block_bytes).clamp(2, BATCH as u64) as usize;
+        let batch = (BATCH_BYTES / self.pool.block_bytes).clamp(2, BATCH as u64) as usize;
         let keep = spare.len().saturating_sub(batch.max(self.slots.len() / 4));
-        let fresh = spare.split_off(keep);
-        // Those that are free go where the search begins; the rotation behind keeps its order.
+        let fresh: Vec<FreshSlot> =
+            spare.drain(keep..).rev().map(|slot| self.locate(pond, slot)).collect::<Result<_>>()?;
+        drop(stock);
+        // They go where the search begins; the rotation behind keeps its order.
         self.slots.rotate_left(self.oldest);
-        self.slots.splice(0..0, fresh.into_iter().rev());
+        self.slots.splice(0..0, fresh);
         self.oldest = 0;
         Ok(())
     }
 
+    fn locate(&self, pond: &'static Attachment, slot: u32) -> Result<FreshSlot> {
+        let record = pond.control.slot(slot).ok_or_else(|| Error::Corrupt {
+            pond: pond.name.clone(),
+            what: format!("pool {}", self.pool.index),
+            expected: format!("slots below {}", pond.control.table_slots()),
+            found: slot.to_string(),
+        })?;
+        Ok(FreshSlot { pool: self.pool, slot, record, data: self.pool.write_address(pond, slot)? })
+    }
+
     /// From the shares that are open to everybody, each process beginning somewhere else.
-    fn take_open(&mut self, pond: &'static Attachment, pool: &PoolMap) -> Result<Option<u32>> {
-        let Some(record) = pond.control.pool(self.pool.into()) else { return Ok(None) };
+    fn take_open(&mut self, pond: &'static Attachment) -> Result<Option<FreshSlot>> {
+        let Some(record) = pond.control.pool(self.pool.index.into()) else { return Ok(None) };
         loop {
             let shares = (record.shares.load(Ordering::Relaxed) as usize).min(MAX_SHARES);
             for step in 0..shares as u32 {
@@ -230,25 +235,25 @@ impl Candidates {
                 if record.share_owners[share as usize].load(Ordering::Acquire) != EVERYBODY {
                     continue;
                 }
-                let slots = pool.share_slots(share);
+                let slots = self.pool.share_slots(share);
                 let count = slots.len() as u32;
                 for i in 0..count {
                     let slot = slots.start + (self.open_cursor.wrapping_add(i)) % count;
                     if pond.control.slot(slot).is_some_and(|r| r.references.claim_shared(pond.me)) {
                         self.open_cursor = self.open_cursor.wrapping_add(1);
-                        return Ok(Some(slot));
+                        return self.locate(pond, slot).map(Some);
                     }
                 }
             }
             // One more share may be free: another process may have left or died since.
-            let taken = pond.lock_registry()?.take_share(pool)?;
+            let taken = pond.lock_registry()?.take_share(self.pool)?;
             match taken {
                 TakenShare::Opened => {}
                 TakenShare::Ours(slots) => {
                     let mut stock = pond.stock.lock().unwrap_or_else(PoisonError::into_inner);
-                    stock.of(self.pool).extend(slots.rev());
+                    stock.of(self.pool.index).extend(slots.rev());
                     drop(stock);
-                    self.refill(pond, pool)?;
+                    self.refill(pond)?;
                     return Ok(self.try_oldest(pond));
                 }
                 TakenShare::None => return Ok(None),
@@ -257,16 +262,12 @@ impl Candidates {
     }
 }
 
-#[inline]
-fn claim(pond: &'static Attachment, slot: u32) -> bool {
-    pond.control.slot(slot).is_some_and(|record| record.references.claim_exclusive(pond.me))
-}
-
 /// The words that describe a fresh buffer; the caller owns the slot alone.
-#[inline]
-pub(crate) fn describe_fresh(record: &SlotRecord, me: ProcessSlot) {
+#[inline(always)]
+pub(crate) fn describe_fresh(record: &SlotRecord, me: ProcessSlot, description: Description) {
     let generation = record.references.generation.load(Ordering::Relaxed);
     record.references.generation.store(generation.wrapping_add(1), Ordering::Relaxed);
+    record.references.info.store(description.0, Ordering::Relaxed);
     record.references.stamp.store(0, Ordering::Relaxed);
     record.references.sequence.store(0, Ordering::Relaxed);
     record.creator.store(me.into(), Ordering::Relaxed);

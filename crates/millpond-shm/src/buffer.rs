@@ -17,6 +17,7 @@ use crate::token::Reference;
 use crate::types::{DType, Description, MAX_LENGTH, Shape, Timestamp};
 use bytemuck::Pod;
 use std::fmt;
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 /// Names one allocation of one buffer, for people, logs and look-ups: a later allocation of the same slot has another id. No
@@ -37,6 +38,7 @@ impl fmt::Display for BufferId {
 struct Handle {
     pond: &'static Attachment,
     record: &'static SlotRecord,
+    pool: &'static PoolMap,
     reference: Reference,
     /// No other token of the slot is in use, and none can come to be but through this handle. Cleared by `clone`, which has
     /// only a shared reference; no ordering is needed, as what reads it owns the handle.
@@ -47,18 +49,12 @@ struct Handle {
 }
 
 impl Handle {
-    fn pool(&self) -> &'static PoolMap {
-        match self.pond.pools.get(self.pond, self.reference.pool) {
-            Some(pool) => pool,
-            // A handle is only made for a slot of a mapped pool, and pools are never unmapped.
-            None => unreachable!("the pool of a handle is mapped"),
-        }
-    }
-
+    #[inline]
     fn description(&self) -> Description {
         Description(self.record.references.info.load(Ordering::Relaxed))
     }
 
+    #[inline]
     fn set_description(&self, description: Description) {
         self.record.references.info.store(description.0, Ordering::Relaxed);
     }
@@ -66,7 +62,7 @@ impl Handle {
     /// Length, never beyond the block whatever shared memory says.
     #[inline]
     fn length(&self) -> usize {
-        self.description().length().min(self.pool().block_bytes) as usize
+        self.description().length().min(self.pool.block_bytes) as usize
     }
 
     fn shape(&self) -> Shape {
@@ -136,6 +132,19 @@ impl Handle {
     }
 }
 
+/// A slot whose token 0 this process has just claimed, and where it lies.
+#[derive(Clone, Copy)]
+pub(crate) struct FreshSlot {
+    pub(crate) pool: &'static PoolMap,
+    pub(crate) slot: u32,
+    pub(crate) record: &'static SlotRecord,
+    /// Its block in the writable mapping.
+    pub(crate) data: NonNull<u8>,
+}
+
+// SAFETY: an address in a mapping that every thread of the process shares; the token decides who may use it.
+unsafe impl Send for FreshSlot {}
+
 /// A buffer that only this handle refers to: writable.
 ///
 /// Dropping it gives the buffer back. Sending it, or [`freeze`](BufferMut::freeze), makes it a [`Buffer`].
@@ -144,7 +153,7 @@ impl Handle {
 /// If the process dies, the buffer is given back; nobody else has seen it.
 pub struct BufferMut {
     handle: Handle,
-    data: std::ptr::NonNull<u8>,
+    data: NonNull<u8>,
 }
 
 // SAFETY: the handle owns its token and is alone on the slot; nothing of it is tied to a thread.
@@ -154,31 +163,21 @@ unsafe impl Sync for BufferMut {}
 
 impl BufferMut {
     /// The handle of a slot whose token 0 was just claimed.
-    #[inline]
-    pub(crate) fn allocated(
-        pond: &'static Attachment,
-        reference: Reference,
-        length: usize,
-    ) -> Result<BufferMut> {
-        let Some(record) = pond.control.slot(reference.slot) else {
-            unreachable!("an allocator's slots lie in the table")
-        };
-        describe_fresh(record, pond.me);
-        let handle = Handle {
-            pond,
-            record,
-            reference,
-            alone: private::AtomicBool::new(true),
-            redelivered: false,
-            finisher: None,
-        };
-        handle.set_description(Description::bytes(length as u64));
-        BufferMut::writable(handle)
+    #[inline(always)]
+    pub(crate) fn allocated(pond: &'static Attachment, fresh: FreshSlot, length: usize) -> BufferMut {
+        let FreshSlot { pool, slot, record, data } = fresh;
+        describe_fresh(record, pond.me, Description::bytes(length as u64));
+        let reference = Reference { pool: pool.index, slot, token: 0 };
+        let alone = private::AtomicBool::new(true);
+        BufferMut {
+            handle: Handle { pond, record, pool, reference, alone, redelivered: false, finisher: None },
+            data,
+        }
     }
 
     #[inline]
     fn writable(handle: Handle) -> Result<BufferMut> {
-        match handle.pool().write_address(handle.pond, handle.reference.slot) {
+        match handle.pool.write_address(handle.pond, handle.reference.slot) {
             Ok(data) => Ok(BufferMut { handle, data }),
             Err(error) => {
                 drop(Buffer { handle });
@@ -203,7 +202,7 @@ impl BufferMut {
     /// Bytes that the block can hold.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        if self.handle.inert() { 0 } else { self.handle.pool().block_bytes as usize }
+        if self.handle.inert() { 0 } else { self.handle.pool.block_bytes as usize }
     }
 
     /// Uses the first `bytes` of the block, as plain bytes of the same dtype.
@@ -379,16 +378,9 @@ impl Buffer {
         finisher: Option<Arc<Finisher>>,
     ) -> Option<Buffer> {
         let record = pond.control.slot(reference.slot)?;
-        Some(Buffer {
-            handle: Handle {
-                pond,
-                record,
-                reference,
-                alone: private::AtomicBool::new(false),
-                redelivered,
-                finisher,
-            },
-        })
+        let pool = pond.pools.get(pond, reference.pool)?;
+        let alone = private::AtomicBool::new(false);
+        Some(Buffer { handle: Handle { pond, record, pool, reference, alone, redelivered, finisher } })
     }
 
     /// Bytes in use.
@@ -411,7 +403,7 @@ impl Buffer {
         if self.handle.inert() {
             return &[];
         }
-        let data = self.handle.pool().read_address(self.handle.reference.slot);
+        let data = self.handle.pool.read_address(self.handle.reference.slot);
         // SAFETY: `data` is the start of the slot's block in the read-only mapping, which lives as long as the handle's token
         // keeps the pond attached; the length is at most the block's size; any byte is valid. While a token is held nobody
         // who follows the protocol writes to the block: a writer must be the only holder (I2).
@@ -451,7 +443,7 @@ impl Buffer {
             && handle.clones().load(private::Ordering::Acquire) == 0
             && (handle.is_alone() || handle.record.references.is_unreferenced_except(token));
         // The writable mapping first: without it the buffer goes back as it was.
-        if !unique || handle.pool().write_address(handle.pond, handle.reference.slot).is_err() {
+        if !unique || handle.pool.write_address(handle.pond, handle.reference.slot).is_err() {
             return Err(self);
         }
         let this = std::mem::ManuallyDrop::new(self);
@@ -531,6 +523,7 @@ impl Clone for Buffer {
             handle: Handle {
                 pond: handle.pond,
                 record: handle.record,
+                pool: handle.pool,
                 reference: handle.reference,
                 alone: private::AtomicBool::new(false),
                 redelivered: handle.redelivered,

@@ -170,7 +170,7 @@ impl PoolMaps {
     }
 
     /// All pools that exist now, smallest blocks first.
-    pub(crate) fn by_block_size<'a>(&'a self, pond: &'a Attachment) -> Vec<&'a PoolMap> {
+    pub(crate) fn by_block_size<'a>(&'a self, pond: &Attachment) -> Vec<&'a PoolMap> {
         let mut pools: Vec<_> = (0..MAX_POOLS as u8).filter_map(|i| self.get(pond, i)).collect();
         pools.sort_by_key(|p| (p.block_bytes, p.index));
         pools

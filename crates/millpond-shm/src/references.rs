@@ -33,7 +33,7 @@ impl References {
     ///
     /// Sound although the tokens are read one after the other: a reference can only be added by the holder of another one,
     /// who raises `clones` before letting go of the one it had (lemma L4).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_unreferenced_except(&self, except: usize) -> bool {
         // Acquire: pairs with the Release of c2 and keeps the token loads behind it.
         let before = self.clones.load(Ordering::Acquire);
@@ -52,13 +52,13 @@ impl References {
     }
 
     /// Whether the slot is free.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_free(&self) -> bool {
         self.is_unreferenced_except(TOKENS)
     }
 
     /// Allocates a slot that only this process may allocate. In-process: one thread at a time. `true`: token 0 is ours.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim_exclusive(&self, me: ProcessSlot) -> bool {
         if !self.is_free() {
             return false; // a1

@@ -2,7 +2,9 @@
 
 mod support;
 
-use millpond_shm::{ConnectionConfig, InputConfig, Monitor, OutputConfig, Pond, PondConfig, PoolConfig, ReceiveError, Role};
+use millpond_shm::{
+    ConnectionConfig, InputConfig, Monitor, OutputConfig, Pond, PondConfig, PoolConfig, ReceiveError, Role,
+};
 use support::{Child, Parent, eventually, unique_name};
 
 #[test]

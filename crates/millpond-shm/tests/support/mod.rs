@@ -134,8 +134,11 @@ impl Parent {
     pub fn scenario() -> Option<(String, Parent)> {
         let scenario = std::env::var(SCENARIO).ok()?;
         let parameters = std::env::var(PARAMETERS).unwrap_or_default();
-        let parameters =
-            parameters.lines().filter_map(|l| l.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        let parameters = parameters
+            .lines()
+            .filter_map(|l| l.split_once('='))
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect();
         Some((scenario, Parent { parameters }))
     }
 
