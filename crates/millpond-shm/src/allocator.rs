@@ -5,7 +5,7 @@
 //! share left, from the shares that are open to everybody; then from the next larger pool.
 
 use crate::attachment::{Attachment, Session};
-use crate::buffer::{BufferMut, FreshSlot};
+use crate::buffer::BufferMut;
 use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::layout::{MAX_SHARES, SlotRecord};
@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 /// Slots that an allocator asks for at once: enough to keep a few in flight, few enough to stay in the cache.
 const BATCH: usize = 16;
 const BATCH_BYTES: u64 = 1 << 20;
+/// How many allocations ahead a slot's lines are asked for: several hand-overs take as long as one transfer between cores.
+const PREFETCH_AHEAD: usize = 4;
 const LONGEST_NAP: Duration = Duration::from_millis(1);
 
 /// Takes buffers for one thread. Get one from [`Pond::allocator`](crate::Pond::allocator), or use an output port's own.
@@ -30,12 +32,14 @@ pub struct Allocator {
     /// By block size, smallest first.
     pools: Vec<Candidates>,
     pool_epoch: u32,
+    /// Why the last search gave no buffer.
+    error: Option<Error>,
 }
 
 /// The slots of one pool that only this allocator tries.
 struct Candidates {
     pool: &'static PoolMap,
-    slots: Vec<FreshSlot>,
+    slots: Vec<Candidate>,
     /// The one handed out longest ago.
     oldest: usize,
     /// Where the search in shares that are open to everybody goes on.
@@ -45,7 +49,7 @@ struct Candidates {
 impl Allocator {
     pub(crate) fn new(session: &Arc<Session>) -> Allocator {
         let pool_epoch = session.control.header().pool_epoch.load(Ordering::Acquire).wrapping_sub(1);
-        Allocator { session: Arc::clone(session), pools: Vec::new(), pool_epoch }
+        Allocator { session: Arc::clone(session), pools: Vec::new(), pool_epoch, error: None }
     }
 
     /// Takes a buffer that can hold `len_bytes`, with that length, dtype bytes, no timestamp, sequence 0. Its contents are
@@ -59,7 +63,7 @@ impl Allocator {
     ///
     /// # Crash safety
     /// A buffer taken by a process that is killed is free again after recovery.
-    #[inline]
+    #[inline(always)]
     pub fn allocate(&mut self, len_bytes: usize) -> Result<BufferMut> {
         let pond = self.session.attachment();
         // The usual case, small enough to be inlined: the fitting pool's oldest slot is free again.
@@ -68,14 +72,28 @@ impl Allocator {
             && let Some(candidates) = self.pools.iter_mut().find(|c| c.pool.block_bytes >= len_bytes as u64)
             && let Some(fresh) = candidates.try_oldest(pond)
         {
-            return Ok(BufferMut::allocated(pond, fresh, len_bytes));
+            return Ok(BufferMut::allocated(candidates.pool, fresh.slot, fresh.record, len_bytes));
         }
-        self.allocate_slowly(len_bytes)
+        // An error comes by another way than the buffer, which so stays in registers; see `Output::is_simple_for`.
+        match self.allocate_slowly(len_bytes) {
+            Some(buffer) => Ok(buffer),
+            None => Err(self.last_error()),
+        }
     }
 
     #[cold]
     #[inline(never)]
-    fn allocate_slowly(&mut self, len_bytes: usize) -> Result<BufferMut> {
+    fn last_error(&mut self) -> Error {
+        self.error.take().unwrap_or(Error::Forked)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn allocate_slowly(&mut self, len_bytes: usize) -> Option<BufferMut> {
+        self.search(len_bytes).map_err(|error| self.error = Some(error)).ok()
+    }
+
+    fn search(&mut self, len_bytes: usize) -> Result<BufferMut> {
         let pond = self.session.attachment();
         pond.check_fork()?;
         if pond.control.header().pool_epoch.load(Ordering::Acquire) != self.pool_epoch {
@@ -85,7 +103,7 @@ impl Allocator {
         for candidates in self.pools.iter_mut().filter(|c| c.pool.block_bytes >= len_bytes as u64) {
             fits = true;
             if let Some(fresh) = candidates.take(pond)? {
-                return Ok(BufferMut::allocated(pond, fresh, len_bytes));
+                return Ok(BufferMut::allocated(candidates.pool, fresh.slot, fresh.record, len_bytes));
             }
         }
         Err(self.exhausted(len_bytes, fits))
@@ -95,23 +113,37 @@ impl Allocator {
     ///
     /// # Errors
     /// As `allocate`, after the timeout; errors that waiting cannot mend come at once.
+    #[inline(always)]
     pub fn allocate_timeout(&mut self, len_bytes: usize, timeout: Duration) -> Result<BufferMut> {
+        match self.allocate(len_bytes) {
+            Err(Error::PoolExhausted { .. }) => {}
+            other => return other,
+        }
+        match self.wait_for_a_buffer(len_bytes, timeout) {
+            Some(buffer) => Ok(buffer),
+            None => Err(self.last_error()),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_a_buffer(&mut self, len_bytes: usize, timeout: Duration) -> Option<BufferMut> {
         let start = Instant::now();
         let mut nap = Duration::from_micros(20);
         loop {
-            match self.allocate(len_bytes) {
-                Err(Error::PoolExhausted { .. })
-                    if start.elapsed() < timeout && !self.session.stop_requested() => {}
-                other => return other,
+            let left = timeout.saturating_sub(start.elapsed());
+            match self.search(len_bytes) {
+                Ok(buffer) => return Some(buffer),
+                Err(Error::PoolExhausted { .. }) if !left.is_zero() && !self.session.stop_requested() => {}
+                Err(error) => {
+                    self.error = Some(error);
+                    return None;
+                }
             }
             // A release is one store and tells nobody, so this looks again soon; recovery rings.
             let header = self.session.control.header();
             let bell = header.allocation_bell.load(Ordering::Acquire);
-            futex::wait(
-                &header.allocation_bell,
-                bell,
-                Some(nap.min(timeout.saturating_sub(start.elapsed()))),
-            );
+            futex::wait(&header.allocation_bell, bell, Some(nap.min(left)));
             nap = (nap * 2).min(LONGEST_NAP);
         }
     }
@@ -162,10 +194,17 @@ impl Drop for Allocator {
     }
 }
 
+/// A slot and where its record lies.
+#[derive(Clone, Copy)]
+struct Candidate {
+    slot: u32,
+    record: &'static SlotRecord,
+}
+
 impl Candidates {
     /// The slot handed out longest ago, claimed, if nobody refers to it any more.
     #[inline(always)]
-    fn try_oldest(&mut self, pond: &'static Attachment) -> Option<FreshSlot> {
+    fn try_oldest(&mut self, pond: &'static Attachment) -> Option<Candidate> {
         let fresh = *self.slots.get(self.oldest)?;
         if !fresh.record.references.claim_exclusive(pond.me) {
             return None;
@@ -174,13 +213,21 @@ impl Candidates {
         if self.oldest == self.slots.len() {
             self.oldest = 0;
         }
-        // The line of the next one may lie in a consumer's cache: ask for it now, so that the next allocation finds it.
-        crate::prefetch::for_writing(self.slots[self.oldest].record);
+        // The lines of those to come may lie in a consumer's cache: ask for them now, so that they are here by then.
+        let ahead = self.oldest + PREFETCH_AHEAD;
+        if let Some(soon) =
+            self.slots.get(if ahead < self.slots.len() { ahead } else { ahead - self.slots.len() })
+        {
+            crate::prefetch::for_writing(soon.record);
+            if let Some(data) = self.pool.written_address(soon.slot) {
+                crate::prefetch::address_for_writing(data);
+            }
+        }
         Some(fresh)
     }
 
     /// A claimed slot, wherever one can be had.
-    fn take(&mut self, pond: &'static Attachment) -> Result<Option<FreshSlot>> {
+    fn take(&mut self, pond: &'static Attachment) -> Result<Option<Candidate>> {
         if !self.slots.iter().any(|s| s.record.references.is_free()) {
             self.refill(pond)?;
         }
@@ -205,7 +252,7 @@ impl Candidates {
         }
         let batch = (BATCH_BYTES / self.pool.block_bytes).clamp(2, BATCH as u64) as usize;
         let keep = spare.len().saturating_sub(batch.max(self.slots.len() / 4));
-        let fresh: Vec<FreshSlot> =
+        let fresh: Vec<Candidate> =
             spare.drain(keep..).rev().map(|slot| self.locate(pond, slot)).collect::<Result<_>>()?;
         drop(stock);
         // They go where the search begins; the rotation behind keeps its order.
@@ -215,18 +262,19 @@ impl Candidates {
         Ok(())
     }
 
-    fn locate(&self, pond: &'static Attachment, slot: u32) -> Result<FreshSlot> {
+    fn locate(&self, pond: &'static Attachment, slot: u32) -> Result<Candidate> {
         let record = pond.control.slot(slot).ok_or_else(|| Error::Corrupt {
             pond: pond.name.clone(),
             what: format!("pool {}", self.pool.index),
             expected: format!("slots below {}", pond.control.table_slots()),
             found: slot.to_string(),
         })?;
-        Ok(FreshSlot { pool: self.pool, slot, record, data: self.pool.write_address(pond, slot)? })
+        self.pool.map_for_writing()?;
+        Ok(Candidate { slot, record })
     }
 
     /// From the shares that are open to everybody, each process beginning somewhere else.
-    fn take_open(&mut self, pond: &'static Attachment) -> Result<Option<FreshSlot>> {
+    fn take_open(&mut self, pond: &'static Attachment) -> Result<Option<Candidate>> {
         let Some(record) = pond.control.pool(self.pool.index.into()) else { return Ok(None) };
         loop {
             let shares = (record.shares.load(Ordering::Relaxed) as usize).min(MAX_SHARES);

@@ -8,6 +8,7 @@
 
 use crate::control::{Control, PROCESS_DEAD, PROCESS_FREE, PROCESS_JOINING, PROCESS_LIVE};
 use crate::error::{Context, Error, Result};
+use crate::input::Finisher;
 use crate::layout::{MAX_PROCESSES, MAX_REFERENCES};
 use crate::pools::{PoolMaps, ShareStock};
 use crate::references::References;
@@ -17,6 +18,7 @@ use crate::sys::process::Identity;
 use crate::sys::{barrier, process, time};
 use crate::token::{ProcessSlot, Reference, Token};
 use rustix::fd::{AsRawFd as _, OwnedFd};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a process is to its pond.
@@ -59,6 +61,8 @@ pub(crate) struct Attachment {
     /// Clones beyond the first handle, by slot and token; private, because all of a process's clones die together.
     clones: Box<[private::AtomicU32]>,
     pub(crate) stock: Mutex<ShareStock>,
+    /// Which lane a redeliverable buffer that this process has taken is to be finished on, by its reference.
+    pub(crate) unfinished: Mutex<HashMap<Reference, Arc<Finisher>>>,
     registry: Mutex<()>,
     fork: ForkMark,
     expedited_barrier: bool,
@@ -112,6 +116,7 @@ impl Attachment {
             pools: PoolMaps::new(),
             clones: bytemuck::zeroed_slice_box(clones),
             stock: Mutex::new(ShareStock::default()),
+            unfinished: Mutex::new(HashMap::new()),
             registry: Mutex::new(()),
             leaving: private::AtomicBool::new(false),
             watcher: Mutex::new(None),
@@ -142,25 +147,19 @@ impl Attachment {
     /// The publishing side's half of the fence between a store and the look at a sleeper's flag.
     #[inline]
     pub(crate) fn light_fence(&self) {
-        if self.expedited_barrier {
-            // The sleeper's membarrier makes this CPU pass a full fence; only the compiler must keep the order.
-            #[cfg(not(loom))]
-            crate::sync::compiler_fence(Ordering::SeqCst);
-        } else {
-            crate::sync::fence(Ordering::SeqCst);
-        }
+        crate::doorbell::light_fence(self.expedited_barrier);
     }
 
     /// The sleeping side's half: after announcing sleep, before the last look.
     pub(crate) fn heavy_fence(&self) {
-        if self.expedited_barrier { barrier::all_processes() } else { crate::sync::fence(Ordering::SeqCst) }
+        if self.expedited_barrier { barrier::all_processes() } else { crate::doorbell::heavy_fence() }
     }
 
     /// The in-process count of clones of a reference beyond its first handle.
     #[inline]
-    pub(crate) fn clones(&self, reference: Reference) -> &private::AtomicU32 {
+    pub(crate) fn clones(&self, slot: u32, token: u8) -> &private::AtomicU32 {
         // In range: every reference that a handle holds was checked against the tables when the handle was made.
-        &self.clones[reference.slot as usize * MAX_REFERENCES + reference.token as usize]
+        &self.clones[slot as usize * MAX_REFERENCES + token as usize]
     }
 
     #[inline]
@@ -170,21 +169,16 @@ impl Attachment {
 
     /// Rings a waiter's bell whether it sleeps or not.
     pub(crate) fn ring(&self, waiter: u32) {
-        if let Some(waiter) = self.control.waiter(waiter) {
-            waiter.bell.fetch_add(1, Ordering::Release);
-            crate::sys::futex::wake_all(&waiter.bell);
+        if let Some(doorbell) = self.control.doorbell(waiter) {
+            doorbell.ring(crate::sys::futex::wake_all);
         }
     }
 
     /// Rings a waiter's bell if it says that it sleeps. The caller has fenced.
     #[inline]
     pub(crate) fn ring_if_asleep(&self, waiter: u32) {
-        if let Some(slot) = self.control.waiter(waiter)
-            && slot.asleep.load(Ordering::Relaxed) != 0
-        {
-            slot.bell.fetch_add(1, Ordering::Release);
-            crash_point!(PushBellRaised);
-            crate::sys::futex::wake_all(&slot.bell);
+        if let Some(doorbell) = self.control.doorbell(waiter) {
+            doorbell.ring_if_asleep(crate::sys::futex::wake_all);
         }
     }
 
@@ -237,7 +231,7 @@ impl Attachment {
     }
 }
 
-impl crate::lane::Slots for Attachment {
+impl crate::lane::Slots for &'static Attachment {
     #[inline]
     fn references(&self, reference: Reference) -> Option<&References> {
         let pool = self.pools.get(self, reference.pool)?;

@@ -9,7 +9,6 @@
 use crate::allocator::{Allocator, describe_fresh};
 use crate::attachment::Attachment;
 use crate::error::{Error, Result};
-use crate::input::Finisher;
 use crate::layout::{MAX_DIMENSIONS, SlotRecord};
 use crate::pools::PoolMap;
 use crate::sync::{Ordering, private};
@@ -18,7 +17,6 @@ use crate::types::{DType, Description, MAX_LENGTH, Shape, Timestamp};
 use bytemuck::Pod;
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 /// Names one allocation of one buffer, for people, logs and look-ups: a later allocation of the same slot has another id. No
 /// handle can be made from it.
@@ -35,28 +33,71 @@ impl fmt::Display for BufferId {
 }
 
 /// What both kinds of handle are made of: one owned token of one slot.
+///
+/// Two words, so that a handle travels in registers; everything else follows from them.
 struct Handle {
-    pond: &'static Attachment,
-    record: &'static SlotRecord,
     pool: &'static PoolMap,
-    reference: Reference,
-    /// No other token of the slot is in use, and none can come to be but through this handle. Cleared by `clone`, which has
-    /// only a shared reference; no ordering is needed, as what reads it owns the handle.
-    alone: private::AtomicBool,
-    redelivered: bool,
-    /// Taken with redelivery: dropping finishes it instead of releasing the token.
-    finisher: Option<Arc<Finisher>>,
+    /// `flags:.. | slot:26 | token:6`. Atomic only because `clone`, which has a shared reference, clears `ALONE`; no ordering is
+    /// needed, as whoever depends on the flag owns the handle.
+    bits: private::AtomicU64,
 }
 
+/// No other token of the slot is in use, and none can come to be but through this handle.
+const ALONE: u64 = 1 << 32;
+/// The buffer may have been delivered before.
+const AGAIN: u64 = 1 << 33;
+/// Taken with redelivery: dropping finishes it instead of releasing the token.
+const TO_FINISH: u64 = 1 << 34;
+
 impl Handle {
+    #[inline(always)]
+    fn new(pool: &'static PoolMap, slot: u32, token: u8, flags: u64) -> Handle {
+        Handle { pool, bits: private::AtomicU64::new(flags | u64::from(slot) << 6 | u64::from(token)) }
+    }
+
+    #[inline(always)]
+    fn bits(&self) -> u64 {
+        self.bits.load(private::Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn is(&self, flag: u64) -> bool {
+        self.bits() & flag != 0
+    }
+
+    #[inline(always)]
+    fn pond(&self) -> &'static Attachment {
+        self.pool.pond
+    }
+
+    #[inline(always)]
+    fn slot(&self) -> u32 {
+        (self.bits() as u32) >> 6
+    }
+
+    #[inline(always)]
+    fn token(&self) -> u8 {
+        self.bits() as u8 & 0x3f
+    }
+
+    #[inline(always)]
+    fn reference(&self) -> Reference {
+        Reference { pool: self.pool.index, slot: self.slot(), token: self.token() }
+    }
+
+    #[inline(always)]
+    fn record(&self) -> &'static SlotRecord {
+        self.pool.record(self.slot())
+    }
+
     #[inline]
     fn description(&self) -> Description {
-        Description(self.record.references.info.load(Ordering::Relaxed))
+        Description(self.record().references.info.load(Ordering::Relaxed))
     }
 
     #[inline]
     fn set_description(&self, description: Description) {
-        self.record.references.info.store(description.0, Ordering::Relaxed);
+        self.record().references.info.store(description.0, Ordering::Relaxed);
     }
 
     /// Length, never beyond the block whatever shared memory says.
@@ -72,7 +113,7 @@ impl Handle {
             0 => Shape::new(&[(self.length() / element) as u32]).unwrap_or_default(),
             count => {
                 let mut dimensions = [0; MAX_DIMENSIONS];
-                for (to, from) in dimensions.iter_mut().zip(&self.record.shape) {
+                for (to, from) in dimensions.iter_mut().zip(&self.record().shape) {
                     *to = from.load(Ordering::Relaxed);
                 }
                 Shape::new(&dimensions[..count.min(MAX_DIMENSIONS)]).unwrap_or_default()
@@ -81,41 +122,37 @@ impl Handle {
     }
 
     fn timestamp(&self) -> Timestamp {
-        let value = self.record.references.stamp.load(Ordering::Relaxed) as i64;
+        let value = self.record().references.stamp.load(Ordering::Relaxed) as i64;
         match self.description().stamp_kind() {
             1 => Timestamp::Absolute(value),
             2 => Timestamp::Relative(value),
             3 => Timestamp::Sample {
                 index: value,
-                rate_num: self.record.rate[0].load(Ordering::Relaxed),
-                rate_den: self.record.rate[1].load(Ordering::Relaxed),
+                rate_num: self.record().rate[0].load(Ordering::Relaxed),
+                rate_den: self.record().rate[1].load(Ordering::Relaxed),
             },
             _ => Timestamp::None,
         }
     }
 
     fn time_range(&self) -> Option<(i64, i64)> {
-        let at = |i: usize| self.record.range[i].load(Ordering::Relaxed) as i64;
+        let at = |i: usize| self.record().range[i].load(Ordering::Relaxed) as i64;
         self.description().has_range().then(|| (at(0), at(1)))
     }
 
     fn id(&self) -> BufferId {
-        let generation = self.record.references.generation.load(Ordering::Relaxed);
-        BufferId(u64::from(generation) << 32 | u64::from(self.reference.slot))
-    }
-
-    fn clones(&self) -> &'static private::AtomicU32 {
-        self.pond.clones(self.reference)
+        let generation = self.record().references.generation.load(Ordering::Relaxed);
+        BufferId(u64::from(generation) << 32 | u64::from(self.slot()))
     }
 
     #[inline]
-    fn is_alone(&self) -> bool {
-        self.alone.load(private::Ordering::Relaxed)
+    fn clones(&self) -> &'static private::AtomicU32 {
+        self.pond().clones(self.slot(), self.token())
     }
 
     #[inline]
     fn inert(&self) -> bool {
-        self.pond.is_forked()
+        self.pond().is_forked()
     }
 
     fn typed<'a, T: Pod>(&self, bytes: &'a [u8]) -> Result<&'a [T]> {
@@ -132,19 +169,6 @@ impl Handle {
     }
 }
 
-/// A slot whose token 0 this process has just claimed, and where it lies.
-#[derive(Clone, Copy)]
-pub(crate) struct FreshSlot {
-    pub(crate) pool: &'static PoolMap,
-    pub(crate) slot: u32,
-    pub(crate) record: &'static SlotRecord,
-    /// Its block in the writable mapping.
-    pub(crate) data: NonNull<u8>,
-}
-
-// SAFETY: an address in a mapping that every thread of the process shares; the token decides who may use it.
-unsafe impl Send for FreshSlot {}
-
 /// A buffer that only this handle refers to: writable.
 ///
 /// Dropping it gives the buffer back. Sending it, or [`freeze`](BufferMut::freeze), makes it a [`Buffer`].
@@ -153,37 +177,25 @@ unsafe impl Send for FreshSlot {}
 /// If the process dies, the buffer is given back; nobody else has seen it.
 pub struct BufferMut {
     handle: Handle,
-    data: NonNull<u8>,
 }
 
-// SAFETY: the handle owns its token and is alone on the slot; nothing of it is tied to a thread.
-unsafe impl Send for BufferMut {}
-// SAFETY: `&BufferMut` only reads.
-unsafe impl Sync for BufferMut {}
-
 impl BufferMut {
-    /// The handle of a slot whose token 0 was just claimed.
+    /// The handle of a slot whose token 0 was just claimed. Its pool is mapped for writing.
     #[inline(always)]
-    pub(crate) fn allocated(pond: &'static Attachment, fresh: FreshSlot, length: usize) -> BufferMut {
-        let FreshSlot { pool, slot, record, data } = fresh;
-        describe_fresh(record, pond.me, Description::bytes(length as u64));
-        let reference = Reference { pool: pool.index, slot, token: 0 };
-        let alone = private::AtomicBool::new(true);
-        BufferMut {
-            handle: Handle { pond, record, pool, reference, alone, redelivered: false, finisher: None },
-            data,
-        }
+    pub(crate) fn allocated(
+        pool: &'static PoolMap,
+        slot: u32,
+        record: &SlotRecord,
+        length: usize,
+    ) -> BufferMut {
+        describe_fresh(record, pool.pond.me, Description::bytes(length as u64));
+        BufferMut { handle: Handle::new(pool, slot, 0, ALONE) }
     }
 
-    #[inline]
-    fn writable(handle: Handle) -> Result<BufferMut> {
-        match handle.pool.write_address(handle.pond, handle.reference.slot) {
-            Ok(data) => Ok(BufferMut { handle, data }),
-            Err(error) => {
-                drop(Buffer { handle });
-                Err(error)
-            }
-        }
+    /// Start of the block; `None` in a forked child, which has no mapping.
+    #[inline(always)]
+    fn data(&self) -> Option<NonNull<u8>> {
+        if self.handle.inert() { None } else { self.handle.pool.written_address(self.handle.slot()) }
     }
 
     /// Bytes in use.
@@ -245,7 +257,7 @@ impl BufferMut {
         // One dimension needs no words of its own: it follows from the length.
         let stored = if shape.len() == 1 { 0 } else { shape.len() };
         if stored > 0 {
-            for (to, &from) in self.handle.record.shape.iter().zip(shape) {
+            for (to, &from) in self.handle.record().shape.iter().zip(shape) {
                 to.store(from, Ordering::Relaxed);
             }
         }
@@ -257,24 +269,20 @@ impl BufferMut {
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        if self.handle.inert() {
-            return &[];
-        }
+        let Some(data) = self.data() else { return &[] };
         // SAFETY: `data` is the start of the slot's block in the writable mapping, which lives as long as the handle's token
         // keeps the pond attached; `len` is at most the block's size; any byte is valid. This handle's token is the only
         // one of the slot (I2), so no process that follows the protocol writes meanwhile, and `&self` excludes `as_bytes_mut`.
-        unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.len()) }
+        unsafe { std::slice::from_raw_parts(data.as_ptr(), self.len()) }
     }
 
     /// The contents, to be written.
     #[inline]
     #[must_use]
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
-        if self.handle.inert() {
-            return &mut [];
-        }
+        let Some(data) = self.data() else { return &mut [] };
         // SAFETY: as in `as_bytes`; `&mut self` on the only handle of the only token makes the slice exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.len()) }
+        unsafe { std::slice::from_raw_parts_mut(data.as_ptr(), self.len()) }
     }
 
     /// The contents as a slice of `T`.
@@ -312,12 +320,12 @@ impl BufferMut {
             Timestamp::Absolute(ns) => (1, ns),
             Timestamp::Relative(ns) => (2, ns),
             Timestamp::Sample { index, rate_num, rate_den } => {
-                self.handle.record.rate[0].store(rate_num, Ordering::Relaxed);
-                self.handle.record.rate[1].store(rate_den, Ordering::Relaxed);
+                self.handle.record().rate[0].store(rate_num, Ordering::Relaxed);
+                self.handle.record().rate[1].store(rate_den, Ordering::Relaxed);
                 (3, index)
             }
         };
-        self.handle.record.references.stamp.store(value as u64, Ordering::Relaxed);
+        self.handle.record().references.stamp.store(value as u64, Ordering::Relaxed);
         self.handle.set_description(self.handle.description().with_stamp_kind(kind));
     }
 
@@ -327,8 +335,8 @@ impl BufferMut {
             return;
         }
         if let Some((start, end)) = range {
-            self.handle.record.range[0].store(start as u64, Ordering::Relaxed);
-            self.handle.record.range[1].store(end as u64, Ordering::Relaxed);
+            self.handle.record().range[0].store(start as u64, Ordering::Relaxed);
+            self.handle.record().range[1].store(end as u64, Ordering::Relaxed);
         }
         self.handle.set_description(self.handle.description().with_range(range.is_some()));
     }
@@ -337,7 +345,7 @@ impl BufferMut {
     #[inline]
     pub fn set_sequence(&mut self, sequence: u64) {
         if !self.handle.inert() {
-            self.handle.record.references.sequence.store(sequence, Ordering::Relaxed);
+            self.handle.record().references.sequence.store(sequence, Ordering::Relaxed);
         }
     }
 
@@ -346,8 +354,9 @@ impl BufferMut {
     #[must_use]
     pub fn freeze(self) -> Buffer {
         let this = std::mem::ManuallyDrop::new(self);
-        // SAFETY: `this` is never dropped or used again, so the handle is moved out exactly once.
-        Buffer { handle: unsafe { std::ptr::read(&raw const this.handle) } }
+        Buffer {
+            handle: Handle { pool: this.handle.pool, bits: private::AtomicU64::new(this.handle.bits()) },
+        }
     }
 }
 
@@ -355,7 +364,7 @@ impl Drop for BufferMut {
     #[inline]
     fn drop(&mut self) {
         if !self.handle.inert() {
-            self.handle.record.references.release(self.handle.reference.token);
+            self.handle.record().references.release(self.handle.token());
         }
     }
 }
@@ -370,17 +379,17 @@ pub struct Buffer {
 
 impl Buffer {
     /// The handle of a token that was just taken from a lane. `None`: the word names no buffer.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn taken(
         pond: &'static Attachment,
         reference: Reference,
-        redelivered: bool,
-        finisher: Option<Arc<Finisher>>,
+        again: bool,
+        to_finish: bool,
     ) -> Option<Buffer> {
-        let record = pond.control.slot(reference.slot)?;
         let pool = pond.pools.get(pond, reference.pool)?;
-        let alone = private::AtomicBool::new(false);
-        Some(Buffer { handle: Handle { pond, record, pool, reference, alone, redelivered, finisher } })
+        let flags = if again { AGAIN } else { 0 } | if to_finish { TO_FINISH } else { 0 };
+        pool.contains(reference.slot)
+            .then(|| Buffer { handle: Handle::new(pool, reference.slot, reference.token, flags) })
     }
 
     /// Bytes in use.
@@ -403,7 +412,7 @@ impl Buffer {
         if self.handle.inert() {
             return &[];
         }
-        let data = self.handle.pool.read_address(self.handle.reference.slot);
+        let data = self.handle.pool.read_address(self.handle.slot());
         // SAFETY: `data` is the start of the slot's block in the read-only mapping, which lives as long as the handle's token
         // keeps the pond attached; the length is at most the block's size; any byte is valid. While a token is held nobody
         // who follows the protocol writes to the block: a writer must be the only holder (I2).
@@ -422,13 +431,13 @@ impl Buffer {
     /// Whether this buffer may have been delivered before, to a consumer that was killed before it finished.
     #[must_use]
     pub fn redelivered(&self) -> bool {
-        self.handle.redelivered
+        self.handle.is(AGAIN)
     }
 
     /// References to the buffer in all processes and queues, now. For people: it may change at any moment.
     #[must_use]
     pub fn references(&self) -> u32 {
-        if self.handle.inert() { 0 } else { self.handle.record.references.count() }
+        if self.handle.inert() { 0 } else { self.handle.record().references.count() }
     }
 
     /// Makes it writable without copying, if this is the only reference to the buffer in all processes and queues.
@@ -437,21 +446,17 @@ impl Buffer {
     /// The buffer itself, if somebody else has it too, or if it is to be redelivered should this process die.
     pub fn try_into_mut(self) -> std::result::Result<BufferMut, Buffer> {
         let handle = &self.handle;
-        let token = handle.reference.token as usize;
         let unique = !handle.inert()
-            && handle.finisher.is_none()
+            && !handle.is(TO_FINISH)
             && handle.clones().load(private::Ordering::Acquire) == 0
-            && (handle.is_alone() || handle.record.references.is_unreferenced_except(token));
+            && (handle.is(ALONE) || handle.record().references.is_unreferenced_except(handle.token().into()));
         // The writable mapping first: without it the buffer goes back as it was.
-        if !unique || handle.pool.write_address(handle.pond, handle.reference.slot).is_err() {
+        if !unique || handle.pool.map_for_writing().is_err() {
             return Err(self);
         }
         let this = std::mem::ManuallyDrop::new(self);
-        // SAFETY: `this` is never dropped or used again, so the handle is moved out exactly once.
-        let mut handle = unsafe { std::ptr::read(&raw const this.handle) };
-        handle.alone = private::AtomicBool::new(true);
-        // Cannot fail: the mapping exists by now.
-        BufferMut::writable(handle).map_err(|_| unreachable!("the writable mapping was made above"))
+        let handle = Handle::new(this.handle.pool, this.handle.slot(), this.handle.token(), ALONE);
+        Ok(BufferMut { handle })
     }
 
     /// Makes it writable: itself if this is the only reference, else a copy from `allocator`.
@@ -471,40 +476,40 @@ impl Buffer {
 
     #[inline]
     pub(crate) fn pond(&self) -> &'static Attachment {
-        self.handle.pond
+        self.handle.pond()
     }
 
     #[inline]
     pub(crate) fn record(&self) -> &'static SlotRecord {
-        self.handle.record
+        self.handle.record()
     }
 
     #[inline]
     pub(crate) fn reference(&self) -> Reference {
-        self.handle.reference
+        self.handle.reference()
     }
 
     /// Whether the token can be given away: no clone in this process uses it, and it is not a redeliverable entry.
     #[inline]
     pub(crate) fn owns_token(&self) -> bool {
-        self.handle.finisher.is_none() && self.handle.clones().load(private::Ordering::Acquire) == 0
+        !self.handle.is(TO_FINISH) && self.handle.clones().load(private::Ordering::Acquire) == 0
     }
 
     /// Adds a reference for another lane; this handle keeps its own.
     #[inline]
     pub(crate) fn add_reference(&self) -> Option<Reference> {
         let references = &self.record().references;
-        let alone = self.handle.is_alone() && self.owns_token();
-        let me = self.handle.pond.me;
+        let alone = self.handle.is(ALONE) && self.owns_token();
+        let me = self.handle.pond().me;
         let token = if alone { references.add_as_unique(me) } else { references.add(me) }?;
-        Some(Reference { token, ..self.handle.reference })
+        Some(Reference { token, ..self.handle.reference() })
     }
 
     /// Gives the token away: the handle is gone, the token is not released.
     #[inline]
     pub(crate) fn into_token(self) -> Reference {
         debug_assert!(self.owns_token());
-        std::mem::ManuallyDrop::new(self).handle.reference
+        std::mem::ManuallyDrop::new(self).handle.reference()
     }
 }
 
@@ -518,18 +523,10 @@ impl Clone for Buffer {
                 std::process::abort();
             }
         }
-        handle.alone.store(false, private::Ordering::Relaxed);
-        Buffer {
-            handle: Handle {
-                pond: handle.pond,
-                record: handle.record,
-                pool: handle.pool,
-                reference: handle.reference,
-                alone: private::AtomicBool::new(false),
-                redelivered: handle.redelivered,
-                finisher: handle.finisher.clone(),
-            },
+        if handle.is(ALONE) {
+            handle.bits.store(handle.bits() & !ALONE, private::Ordering::Relaxed);
         }
+        Buffer { handle: Handle { pool: handle.pool, bits: private::AtomicU64::new(handle.bits() & !ALONE) } }
     }
 }
 
@@ -548,9 +545,10 @@ impl Drop for Buffer {
             }
             clones.store(0, private::Ordering::Relaxed); // we were the last after all
         }
-        match &handle.finisher {
-            None => handle.record.references.release(handle.reference.token),
-            Some(finisher) => finisher.finish(handle.pond, handle.reference),
+        if handle.is(TO_FINISH) {
+            crate::input::finish(handle.pond(), handle.reference());
+        } else {
+            handle.record().references.release(handle.token());
         }
     }
 }
@@ -593,7 +591,7 @@ macro_rules! descriptions {
             #[inline]
             #[must_use]
             pub fn sequence(&self) -> u64 {
-                if self.handle.inert() { 0 } else { self.handle.record.references.sequence.load(Ordering::Relaxed) }
+                if self.handle.inert() { 0 } else { self.handle.record().references.sequence.load(Ordering::Relaxed) }
             }
 
             /// Names this allocation of the buffer.

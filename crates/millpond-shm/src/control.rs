@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::layout::{
     self, BlockRecord, Header, LaneRecord, MAX_BLOCKS, MAX_CONNECTIONS, MAX_POOLS, MAX_PORTS, MAX_PROCESSES,
@@ -113,6 +114,13 @@ impl Control {
     #[inline]
     pub(crate) fn waiter(&self, index: u32) -> Option<&WaiterSlot> {
         if index == 0 { None } else { self.entry(self.tables.waiters, index as usize, MAX_WAITERS) }
+    }
+
+    /// The doorbell of a waiting party.
+    #[inline]
+    pub(crate) fn doorbell(&self, waiter: u32) -> Option<Doorbell<'_>> {
+        let slot = self.waiter(waiter)?;
+        Some(Doorbell { bell: &slot.bell, asleep: &slot.asleep })
     }
 
     pub(crate) fn block(&self, index: u32) -> Option<&BlockRecord> {

@@ -3,7 +3,7 @@
 use crate::attachment::{Attachment, Session};
 use crate::buffer::Buffer;
 use crate::control::{ATTACHED, LANE_CLOSING, NEVER};
-use crate::lane::Taken;
+use crate::lane::{End, Taken};
 use crate::layout::PortRecord;
 use crate::ports::{LaneEnd, StreamFormat};
 use crate::registry::port_name;
@@ -73,8 +73,12 @@ pub struct Input {
     lanes: Vec<Lane>,
     /// The lane to look at first: they take turns.
     turn: usize,
+    /// One connection, exclusive, without redelivery, sound: the case whose receiving is small enough to be inlined.
+    simple: bool,
     redeliver: bool,
     waiter: Waiter,
+    /// Why the last call gave no buffer; see `take_simply` for why it is not simply returned.
+    error: Option<ReceiveError>,
 }
 
 impl Input {
@@ -87,9 +91,19 @@ impl Input {
         redeliver: bool,
         waiter: Waiter,
     ) -> Input {
-        let epoch = port.epoch.load(Ordering::Relaxed).wrapping_sub(1);
-        let session = Arc::clone(session);
-        Input { session, port, port_index, consumer, epoch, lanes: Vec::new(), turn: 0, redeliver, waiter }
+        Input {
+            session: Arc::clone(session),
+            port,
+            port_index,
+            consumer,
+            epoch: port.epoch.load(Ordering::Relaxed).wrapping_sub(1),
+            lanes: Vec::new(),
+            turn: 0,
+            simple: false,
+            redeliver,
+            waiter,
+            error: None,
+        }
     }
 
     /// Takes the next buffer, waiting for it. Connections take turns; each keeps its order.
@@ -100,11 +114,11 @@ impl Input {
     /// # Crash safety
     /// Killed before this returns, the buffer stays queued (competing consumers: it may be lost). Killed afterwards, it is given
     /// back and counted as lost in hand, or delivered again if the port redelivers.
-    #[inline]
+    #[inline(always)]
     pub fn receive(&mut self) -> Result<Buffer, ReceiveError> {
-        match self.try_receive() {
-            Err(ReceiveError::Empty | ReceiveError::NotConnected) => self.receive_until(None),
-            other => other,
+        match self.take_simply().or_else(|| self.take_waiting(None)) {
+            Some(buffer) => Ok(buffer),
+            None => Err(self.last_error()),
         }
     }
 
@@ -112,29 +126,11 @@ impl Input {
     ///
     /// # Errors
     /// As `receive`; [`ReceiveError::Timeout`] after that time.
+    #[inline(always)]
     pub fn receive_timeout(&mut self, timeout: Duration) -> Result<Buffer, ReceiveError> {
-        match self.try_receive() {
-            Err(ReceiveError::Empty | ReceiveError::NotConnected) => self.receive_until(Some(timeout)),
-            other => other,
-        }
-    }
-
-    #[cold]
-    fn receive_until(&mut self, timeout: Option<Duration>) -> Result<Buffer, ReceiveError> {
-        let start = Instant::now();
-        loop {
-            let left = timeout.map(|t| t.saturating_sub(start.elapsed()));
-            let waiter = self.waiter.clone();
-            match waiter.wait(left, || self.has_news()) {
-                Woken::Ready => {}
-                Woken::Timeout => return Err(ReceiveError::Timeout),
-                Woken::Stopped if self.session.is_forked() => return Err(ReceiveError::Forked),
-                Woken::Stopped => return Err(ReceiveError::Stopped),
-            }
-            match self.try_receive() {
-                Err(ReceiveError::Empty | ReceiveError::NotConnected) => {}
-                other => return other,
-            }
+        match self.take_simply().or_else(|| self.take_waiting(Some(timeout))) {
+            Some(buffer) => Ok(buffer),
+            None => Err(self.last_error()),
         }
     }
 
@@ -142,8 +138,74 @@ impl Input {
     ///
     /// # Errors
     /// As `receive`, and [`ReceiveError::Empty`] or [`ReceiveError::NotConnected`].
-    #[inline]
+    #[inline(always)]
     pub fn try_receive(&mut self) -> Result<Buffer, ReceiveError> {
+        match self.take_simply().or_else(|| self.take_any()) {
+            Some(buffer) => Ok(buffer),
+            None => Err(self.last_error()),
+        }
+    }
+
+    /// The usual case, kept apart so that its result stays in registers: one that is copied through memory right after it was
+    /// written waits until the stores before it have left the store buffer, and one of those waits for the other core.
+    #[inline(always)]
+    fn take_simply(&mut self) -> Option<Buffer> {
+        let pond = self.session.attachment();
+        if !self.simple || pond.is_forked() || self.port.epoch.load(Ordering::Acquire) != self.epoch {
+            return None;
+        }
+        let lane = self.lanes.first_mut()?;
+        let position = lane.next;
+        // An empty or corrupt lane is looked at again by the slow path.
+        let Taken::Entry { cell, .. } = lane.end.lane.claim_exclusive(&pond, pond.me, position) else {
+            return None;
+        };
+        lane.next = position + 1;
+        lane.prefetch_ahead(pond);
+        lane.end.lane.advance(position + 1); // x3
+        crash_point!(PopExclusiveDone);
+        lane.ended = false;
+        lane.tell_sender(pond);
+        Buffer::taken(pond, cell.reference(), cell.flags() & REDELIVERED != 0, false)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn last_error(&mut self) -> ReceiveError {
+        self.error.take().unwrap_or(ReceiveError::Empty)
+    }
+
+    #[inline(never)]
+    fn take_any(&mut self) -> Option<Buffer> {
+        self.look().map_err(|error| self.error = Some(error)).ok()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_waiting(&mut self, timeout: Option<Duration>) -> Option<Buffer> {
+        self.receive_until(timeout).map_err(|error| self.error = Some(error)).ok()
+    }
+
+    fn receive_until(&mut self, timeout: Option<Duration>) -> Result<Buffer, ReceiveError> {
+        let mut start = None;
+        loop {
+            match self.look() {
+                Err(ReceiveError::Empty | ReceiveError::NotConnected) => {}
+                other => return other,
+            }
+            let left = timeout.map(|t| t.saturating_sub(start.get_or_insert_with(Instant::now).elapsed()));
+            let waiter = self.waiter.clone();
+            match waiter.wait(left, || self.has_news()) {
+                Woken::Ready => {}
+                Woken::Timeout => return Err(ReceiveError::Timeout),
+                Woken::Stopped if self.session.is_forked() => return Err(ReceiveError::Forked),
+                Woken::Stopped => return Err(ReceiveError::Stopped),
+            }
+        }
+    }
+
+    /// One look at every connection.
+    fn look(&mut self) -> Result<Buffer, ReceiveError> {
         self.refresh()?;
         let pond = self.session.attachment();
         for _ in 0..self.lanes.len() {
@@ -158,7 +220,10 @@ impl Input {
             match lane.take(pond) {
                 Taken::Empty => {}
                 Taken::Entry { cell, position } => return lane.hand_out(pond, cell, position),
-                Taken::Corrupt { position } => return Err(lane.poison(pond, position)),
+                Taken::Corrupt { position } => {
+                    self.simple = false;
+                    return Err(self.lanes[self.turn - 1].poison(pond, position));
+                }
             }
         }
         self.nothing()
@@ -311,6 +376,7 @@ impl Input {
             l.end.record.to_port.load(Ordering::Relaxed) == port
                 && l.end.record.consumers[consumer].load(Ordering::Relaxed) == me
         });
+        self.simple = matches!(&self.lanes[..], [l] if !l.end.shared && l.finisher.is_none() && !l.broken);
         match corrupt {
             Some(index) => Err(broken(format!("connection {index} of pond `{}` is corrupt", pond.name))),
             None => Ok(()),
@@ -334,11 +400,12 @@ impl Lane {
     #[inline]
     fn take(&mut self, pond: &'static Attachment) -> Taken {
         if self.end.shared {
-            return self.end.lane.pop_shared(pond, pond.me);
+            return self.end.lane.pop_shared(&pond, pond.me);
         }
-        let taken = self.end.lane.claim_exclusive(pond, pond.me, self.next);
+        let taken = self.end.lane.claim_exclusive(&pond, pond.me, self.next);
         if let Taken::Entry { cell, position } = taken {
             self.next = position + 1;
+            self.prefetch_ahead(pond);
             match &self.finisher {
                 None => {
                     self.end.lane.advance(self.next); // x3
@@ -346,12 +413,24 @@ impl Lane {
                 }
                 // With redelivery head stays: until it is finished the entry counts as queued.
                 Some(finisher) => {
-                    finisher.taken(cell.reference());
+                    finisher.taken(pond, cell.reference());
                     crash_point!(TakenAhead);
                 }
             }
         }
         taken
+    }
+
+    /// When entries wait behind the one just taken, asks for the line of one that will be taken soon.
+    #[inline(always)]
+    fn prefetch_ahead(&self, pond: &'static Attachment) {
+        // The next cell first: it is looked at anyway, whereas one further on may pull its line from under the sender.
+        if self.end.lane.published(self.next).is_some()
+            && let Some(cell) = self.end.lane.published(self.next + PREFETCH_AHEAD)
+            && let Some(record) = pond.control.slot(cell.reference().slot)
+        {
+            crate::prefetch::for_writing(record);
+        }
     }
 
     #[inline]
@@ -378,7 +457,7 @@ impl Lane {
         let again = cell.flags() & REDELIVERED != 0
             || (self.finisher.is_some()
                 && position < self.end.record.redelivered_until.load(Ordering::Acquire));
-        match Buffer::taken(pond, cell.reference(), again, self.finisher.clone()) {
+        match Buffer::taken(pond, cell.reference(), again, self.finisher.is_some()) {
             Some(buffer) => Ok(buffer),
             None => Err(self.poison(pond, position)),
         }
@@ -411,12 +490,12 @@ impl Lane {
             }
         }
         while self.next - first < max.min(MAX_BATCH) as u64 {
-            match self.end.lane.claim_exclusive(pond, pond.me, self.next) {
+            match self.end.lane.claim_exclusive(&pond, pond.me, self.next) {
                 Taken::Empty => break,
                 Taken::Entry { cell, position } => {
                     self.next += 1;
                     crash_point!(PopBatchBetween);
-                    match Buffer::taken(pond, cell.reference(), cell.flags() & REDELIVERED != 0, None) {
+                    match Buffer::taken(pond, cell.reference(), cell.flags() & REDELIVERED != 0, false) {
                         Some(buffer) => into.push(buffer),
                         None => trouble = Some(position),
                     }
@@ -440,7 +519,7 @@ impl Lane {
     }
 
     /// There is room now: wakes the sender if it sleeps.
-    #[inline]
+    #[inline(always)]
     fn tell_sender(&self, pond: &'static Attachment) {
         pond.light_fence();
         let waiter = self.end.record.producer_waiter.load(Ordering::Relaxed);
@@ -458,8 +537,7 @@ impl Lane {
     }
 
     fn is_at_end(&self) -> bool {
-        let end = self.end.record.end.load(Ordering::Acquire);
-        end != 0 && end == self.position() + 1
+        End(&self.end.record.end).is_at(self.position())
     }
 
     fn look_for_end(&mut self) {
@@ -511,6 +589,15 @@ impl Drop for Input {
     }
 }
 
+/// The last handle of a redeliverable buffer is gone.
+#[cold]
+pub(crate) fn finish(pond: &'static Attachment, reference: Reference) {
+    let finisher = pond.unfinished.lock().unwrap_or_else(PoisonError::into_inner).remove(&reference);
+    if let Some(finisher) = finisher {
+        finisher.finish(pond, reference);
+    }
+}
+
 /// Finishes redeliverable entries of one lane in their order, whatever the order in which their buffers are dropped.
 pub(crate) struct Finisher {
     record: &'static crate::layout::LaneRecord,
@@ -527,13 +614,16 @@ struct TakenAhead {
 
 /// Most entries that one batch takes.
 const MAX_BATCH: usize = 64;
+/// How many entries ahead a line is asked for: several hand-overs take as long as one transfer between cores.
+const PREFETCH_AHEAD: u64 = 3;
 
 impl Finisher {
     fn new(end: &LaneEnd) -> Finisher {
         Finisher { record: end.record, taken: Mutex::default() }
     }
 
-    fn taken(&self, reference: Reference) {
+    fn taken(self: &Arc<Self>, pond: &Attachment, reference: Reference) {
+        pond.unfinished.lock().unwrap_or_else(PoisonError::into_inner).insert(reference, Arc::clone(self));
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).entries.push_back((reference, false));
     }
 
@@ -545,7 +635,7 @@ impl Finisher {
     }
 
     /// The last handle of a taken entry is gone. Entries finish in order: a gap would look like a finished one to recovery.
-    pub(crate) fn finish(&self, pond: &'static Attachment, reference: Reference) {
+    fn finish(&self, pond: &'static Attachment, reference: Reference) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = taken.entries.iter_mut().find(|(r, done)| *r == reference && !done) {
             entry.1 = true;

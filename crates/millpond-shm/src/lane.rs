@@ -24,6 +24,23 @@ pub(crate) struct Lane<'a> {
     pub(crate) cells: &'a [AtomicU64],
 }
 
+/// The word that ends a lane's stream: final position + 1, or 0 while it is open.
+#[derive(Clone, Copy)]
+pub(crate) struct End<'a>(pub(crate) &'a AtomicU64);
+
+impl End<'_> {
+    /// The stream ends before `position`; everything before it is published.
+    pub(crate) fn set(self, position: u64) {
+        self.0.store(position.wrapping_add(1), Ordering::Release);
+    }
+
+    /// Whether it ends there: a consumer that is about to take `position` has taken everything.
+    pub(crate) fn is_at(self, position: u64) -> bool {
+        let end = self.0.load(Ordering::Acquire);
+        end != 0 && end == position.wrapping_add(1)
+    }
+}
+
 /// What a look at the head of a lane gave.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
@@ -39,13 +56,13 @@ pub(crate) enum Taken {
 }
 
 impl<'a> Lane<'a> {
-    #[inline]
+    #[inline(always)]
     pub(crate) fn cell(&self, position: u64) -> &'a AtomicU64 {
         &self.cells[position as usize & (self.cells.len() - 1)]
     }
 
     /// The entry at `position`, if it is published.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn published(&self, position: u64) -> Option<Cell> {
         // Acquire: pairs with p2; the payload and p1 are visible with the cell.
         let cell = Cell(self.cell(position).load(Ordering::Acquire));
@@ -62,7 +79,7 @@ impl<'a> Lane<'a> {
     }
 
     /// p1: the reference becomes the entry at `position`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn put_token(&self, references: &References, token: u8, position: u64) {
         // Relaxed: p2's Release orders it before the cell.
         references.tokens[token as usize].store(Token::queued(self.id, position).0, Ordering::Relaxed);
@@ -70,14 +87,14 @@ impl<'a> Lane<'a> {
     }
 
     /// p2: the entry is published. The caller has seen that `position - head < depth`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn publish(&self, position: u64, reference: Reference, flags: u8) {
         self.cell(position).store(Cell::new(position, reference, flags).0, Ordering::Release);
         crash_point!(PushPublished);
     }
 
     /// x1, x1', x2: takes the entry at `position` for `me` without moving `head`. Exclusive lanes only, one thread at a time.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn claim_exclusive(&self, slots: &impl Slots, me: ProcessSlot, position: u64) -> Taken {
         let Some(cell) = self.published(position) else { return Taken::Empty }; // x1
         let reference = cell.reference();
@@ -85,6 +102,9 @@ impl<'a> Lane<'a> {
         let Some(token) = references.tokens.get(reference.token as usize) else {
             return Taken::Corrupt { position };
         };
+        // The line comes from the sender's cache. Asked for with the right to write, it comes once; loaded first and stored to
+        // afterwards, twice.
+        crate::prefetch::for_writing(references);
         // x1': only a stray write can make this differ; checking keeps it from spreading to somebody else's token.
         if token.load(Ordering::Relaxed) != Token::queued(self.id, position).0 {
             return Taken::Corrupt { position };

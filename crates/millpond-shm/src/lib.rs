@@ -22,16 +22,27 @@
 //! ```
 //!
 //! The map of the modules, from the kernel upwards; none imports one further down:
-//! `sys`, `sync` -> `token`, `layout` -> `references`, `lane` (the protocol) -> `control`, `rendezvous`, `registry_lock` ->
+//! `sys`, `sync` -> `token`, `layout` -> `references`, `lane`, `doorbell` (the protocol; `models` checks these under
+//! `--cfg loom`) -> `control`, `rendezvous`, `registry_lock` ->
 //! `pools`, `registry`, `recovery` -> `attachment`, `allocator`, `buffer`, `waiter`, `output`, `input` -> `pond`, `monitor`.
+
+#![cfg_attr(
+    loom,
+    allow(dead_code, unused_imports, reason = "the models use a part of the protocol's modules")
+)]
 
 #[macro_use]
 pub mod crash_point;
 mod sync;
 mod token;
 
+mod doorbell;
 mod lane;
+mod prefetch;
 mod references;
+
+#[cfg(all(test, loom))]
+mod models;
 
 #[cfg(not(loom))]
 mod allocator;
@@ -59,8 +70,6 @@ mod pond;
 mod pools;
 #[cfg(not(loom))]
 mod ports;
-#[cfg(not(loom))]
-mod prefetch;
 #[cfg(not(loom))]
 mod recovery;
 #[cfg(not(loom))]

@@ -55,6 +55,7 @@ impl PoolConfig {
 
 /// Where one pool lies, copied from its record and checked once, and its mappings in this process.
 pub(crate) struct PoolMap {
+    pub(crate) pond: &'static Attachment,
     pub(crate) index: u8,
     pub(crate) first_slot: u32,
     pub(crate) blocks: u32,
@@ -67,7 +68,7 @@ pub(crate) struct PoolMap {
 }
 
 impl PoolMap {
-    fn open(pond: &Attachment, index: u8) -> Option<PoolMap> {
+    fn open(pond: &'static Attachment, index: u8) -> Option<PoolMap> {
         let record = pond.control.pool(index.into())?;
         if record.state.load(Ordering::Acquire) != 1 {
             return None;
@@ -94,6 +95,7 @@ impl PoolMap {
         let read = Mapping::new(&pond.data_fd, data_offset, bytes, false).ok()?;
         let write = OnceLock::new();
         Some(PoolMap {
+            pond,
             index,
             first_slot,
             blocks,
@@ -124,22 +126,31 @@ impl PoolMap {
         NonNull::new(at).unwrap_or(self.read.base())
     }
 
-    /// Address of a slot's block in the writable mapping, which is made on first use.
+    /// Address of a slot's block in the writable mapping; `None` before [`map_for_writing`](Self::map_for_writing).
     #[inline]
-    pub(crate) fn write_address(&self, pond: &Attachment, slot: u32) -> Result<NonNull<u8>> {
-        let mapping = self.writable(pond)?;
-        let at = mapping.base().as_ptr().wrapping_add(self.offset(slot) as usize);
-        Ok(NonNull::new(at).unwrap_or(mapping.base()))
+    pub(crate) fn written_address(&self, slot: u32) -> Option<NonNull<u8>> {
+        debug_assert!(self.contains(slot));
+        NonNull::new(self.write.get()?.base().as_ptr().wrapping_add(self.offset(slot) as usize))
     }
 
-    #[inline]
-    fn writable(&self, pond: &Attachment) -> Result<&Mapping> {
+    /// Makes the writable mapping, on first use.
+    pub(crate) fn map_for_writing(&self) -> Result<&Mapping> {
         if let Some(mapping) = self.write.get() {
             return Ok(mapping);
         }
-        let mapping = Mapping::new(&pond.data_fd, self.data_offset, self.read.len() as u64, true)
-            .doing(|| format!("map pool {} of pond `{}` for writing", self.index, pond.name))?;
+        let mapping = Mapping::new(&self.pond.data_fd, self.data_offset, self.read.len() as u64, true)
+            .doing(|| format!("map pool {} of pond `{}` for writing", self.index, self.pond.name))?;
         Ok(self.write.get_or_init(|| mapping))
+    }
+
+    /// The record of one of the pool's slots.
+    #[inline(always)]
+    pub(crate) fn record(&self, slot: u32) -> &'static SlotRecord {
+        match self.pond.control.slot(slot) {
+            Some(record) => record,
+            // The pool's slots were checked against the table when it was mapped, and handles are made for its slots only.
+            None => unreachable!("slot {slot} of pool {} lies in the table", self.index),
+        }
     }
 
     /// The slots of share `share`.
@@ -160,7 +171,7 @@ impl PoolMaps {
 
     /// The pool of that index, mapped on first use. `None`: there is none, or its record is corrupt.
     #[inline]
-    pub(crate) fn get(&self, pond: &Attachment, index: u8) -> Option<&PoolMap> {
+    pub(crate) fn get(&self, pond: &'static Attachment, index: u8) -> Option<&PoolMap> {
         let entry = self.0.get(index as usize)?;
         if let Some(map) = entry.get() {
             return Some(map);
@@ -170,7 +181,7 @@ impl PoolMaps {
     }
 
     /// All pools that exist now, smallest blocks first.
-    pub(crate) fn by_block_size<'a>(&'a self, pond: &Attachment) -> Vec<&'a PoolMap> {
+    pub(crate) fn by_block_size<'a>(&'a self, pond: &'static Attachment) -> Vec<&'a PoolMap> {
         let mut pools: Vec<_> = (0..MAX_POOLS as u8).filter_map(|i| self.get(pond, i)).collect();
         pools.sort_by_key(|p| (p.block_bytes, p.index));
         pools
@@ -315,7 +326,7 @@ impl Registry<'_> {
                 record.data_offset.store(pool.data_offset + pool.offset(slot), Ordering::Relaxed);
             }
         }
-        if let Ok(mapping) = pool.writable(pond) {
+        if let Ok(mapping) = pool.map_for_writing() {
             mapping.populate(pool.offset(slots.start) & !(PAGE_BYTES - 1), data_bytes);
         }
         crash_point!(ShareCommitted);

@@ -77,7 +77,7 @@ impl Token {
 }
 
 /// Names one token of one buffer slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Reference {
     pub(crate) pool: u8,
     /// Index in the table of all buffers.

@@ -1,17 +1,17 @@
 //! Waiting without polling: one bell for each party that waits, whatever number of ports it serves.
 //!
-//! A party announces that it sleeps, fences, looks once more and sleeps on its bell (a futex in shared memory). Whoever makes
-//! something ready for it looks at the announcement behind a fence of its own and rings. The fence of the ringing side is
-//! only a compiler fence where the kernel has `membarrier`: the sleeper pays for both.
+//! How a party sleeps and is woken without missing anything is the module `doorbell`; here it meets the kernel: the futex, the
+//! fence (only the compiler's on the ringing side where there is `membarrier`: the sleeper pays for both), spinning, timeouts.
 
 use crate::attachment::Session;
+use crate::doorbell::{Doorbell, Sleepers};
 use crate::error::{Context, Error, Result};
-use crate::layout::{MAX_WAITERS, WaiterSlot};
+use crate::layout::MAX_WAITERS;
 use crate::sync::{Ordering, private};
 use crate::sys::{futex, time};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How a party waits.
@@ -49,12 +49,9 @@ struct Shared {
     session: Arc<Session>,
     index: u32,
     wait: Wait,
-    /// Threads of this process that sleep on the bell; `asleep` is cleared by the last.
-    sleepers: Mutex<u32>,
+    sleepers: Sleepers,
     spin_ns: private::AtomicU32,
     no_spin_before_ns: private::AtomicU64,
-    /// A descriptor stands for the party: it counts as asleep for good.
-    bridge: private::AtomicBool,
 }
 
 /// A waiting party of this process. Clones are the same party; give it to every port that one thread serves.
@@ -83,10 +80,9 @@ impl Waiter {
             session: Arc::clone(session),
             index,
             wait,
-            sleepers: Mutex::new(0),
+            sleepers: Sleepers::default(),
             spin_ns: private::AtomicU32::new(spin_ns),
             no_spin_before_ns: private::AtomicU64::new(0),
-            bridge: private::AtomicBool::new(false),
         })))
     }
 
@@ -108,7 +104,7 @@ impl Waiter {
     /// The death of a peer rings, once what it held is given back; so `ready` may ask for that, too.
     pub fn wait(&self, timeout: Option<Duration>, mut ready: impl FnMut() -> bool) -> Woken {
         let this = &*self.0;
-        let Some(slot) = this.session.control.waiter(this.index) else { return Woken::Stopped };
+        let Some(doorbell) = this.session.control.doorbell(this.index) else { return Woken::Stopped };
         let start = Instant::now();
         let timeout = timeout.unwrap_or(Duration::MAX);
         loop {
@@ -128,7 +124,7 @@ impl Waiter {
             if this.wait == Wait::Spin {
                 continue;
             }
-            if this.sleep(slot, (timeout != Duration::MAX).then_some(left), &mut ready) {
+            if this.sleep(doorbell, (timeout != Duration::MAX).then_some(left), &mut ready) {
                 return Woken::Ready;
             }
         }
@@ -153,8 +149,7 @@ impl Waiter {
             .doing(|| "make an eventfd".to_owned())?;
         let ours = rustix::io::dup(&fd).doing(|| "duplicate an eventfd".to_owned())?;
         let party = Arc::downgrade(&self.0);
-        self.0.bridge.store(true, private::Ordering::SeqCst);
-        let mut seen = self.0.announce_for_bridge();
+        let mut seen = self.0.announce_for_good();
         std::thread::Builder::new()
             .name("millpond-bell".to_owned())
             .spawn(move || {
@@ -224,34 +219,32 @@ impl Shared {
     }
 
     /// Sleeps until the bell rings or the timeout passes. `true`: ready before sleeping.
-    fn sleep(&self, slot: &WaiterSlot, timeout: Option<Duration>, ready: &mut impl FnMut() -> bool) -> bool {
-        let rung = slot.bell.load(Ordering::Acquire);
-        {
-            let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
-            *sleepers += 1;
-            slot.asleep.store(1, Ordering::Relaxed);
-        }
-        crash_point!(SleepAnnounced);
-        // Between this fence and the futex nothing can be published without either being seen here or ringing.
-        self.session.heavy_fence();
-        let found = ready();
-        if !found && !self.session.stop_requested() {
-            futex::wait(&slot.bell, rung, timeout);
-        }
-        crash_point!(SleepOver);
-        let mut sleepers = self.sleepers.lock().unwrap_or_else(PoisonError::into_inner);
-        *sleepers -= 1;
-        if *sleepers == 0 && !self.bridge.load(private::Ordering::SeqCst) {
-            slot.asleep.store(0, Ordering::Relaxed);
-        }
+    fn sleep(
+        &self,
+        doorbell: Doorbell<'_>,
+        timeout: Option<Duration>,
+        ready: &mut impl FnMut() -> bool,
+    ) -> bool {
+        let mut found = false;
+        let need_not_sleep = || {
+            found = ready();
+            found || self.session.stop_requested()
+        };
+        doorbell.sleep(
+            &self.sleepers,
+            || self.session.heavy_fence(),
+            need_not_sleep,
+            |bell, rung| {
+                futex::wait(bell, rung, timeout);
+            },
+        );
         found
     }
 
-    /// An event user does not call `wait`, so its party counts as asleep for as long as the descriptor is in use.
-    fn announce_for_bridge(&self) -> u32 {
-        let Some(slot) = self.session.control.waiter(self.index) else { return 0 };
-        let rung = slot.bell.load(Ordering::Acquire);
-        slot.asleep.store(1, Ordering::Relaxed);
+    /// An event user does not call `wait`: its descriptor counts as one more sleeper, for as long as the party lives.
+    fn announce_for_good(&self) -> u32 {
+        let Some(doorbell) = self.session.control.doorbell(self.index) else { return 0 };
+        let rung = doorbell.announce(&self.sleepers);
         self.session.heavy_fence();
         rung
     }

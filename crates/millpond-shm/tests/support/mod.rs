@@ -7,7 +7,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -25,6 +27,32 @@ pub fn unique_name(what: &str) -> String {
     format!("t-{what}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// Whether this test program runs as root; if not, says which test is left out for it.
+pub fn is_root(what: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        println!("skipped, needs root: {what}");
+    }
+    root
+}
+
+/// A directory of its own, owner-only, gone when dropped.
+pub struct TemporaryDirectory(pub PathBuf);
+
+impl TemporaryDirectory {
+    pub fn new() -> TemporaryDirectory {
+        let path = std::env::temp_dir().join(unique_name("dir"));
+        std::fs::DirBuilder::new().mode(0o700).create(&path).expect("make a directory");
+        TemporaryDirectory(path)
+    }
+}
+
+impl Drop for TemporaryDirectory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 /// Waits until `condition` holds.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -32,6 +60,11 @@ pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         assert!(start.elapsed() < DEADLINE, "still not after {DEADLINE:?}: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// This test program, to be started again.
+pub fn own_program() -> PathBuf {
+    std::env::current_exe().expect("own path")
 }
 
 /// A child process; killed and reaped when dropped.
@@ -45,15 +78,19 @@ pub struct Child {
 impl Child {
     /// Runs `scenario` of this test program in a process of its own.
     pub fn spawn(scenario: &str, parameters: &[(&str, &str)]) -> Child {
+        Child::spawn_by(Command::new(own_program()), scenario, parameters)
+    }
+
+    /// As `spawn`, started by a command of the caller's: with another environment, user, or under another program.
+    pub fn spawn_by(mut command: Command, scenario: &str, parameters: &[(&str, &str)]) -> Child {
         let encoded: Vec<String> = parameters.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        let mut process = Command::new(std::env::current_exe().expect("own path"))
+        command
             .args(["--exact", "child", "--ignored", "--nocapture", "--test-threads=1"])
             .env(SCENARIO, scenario)
             .env(PARAMETERS, encoded.join("\n"))
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("start a child");
+            .stdout(Stdio::piped());
+        let mut process = command.spawn().expect("start a child");
         let input = process.stdin.take().expect("its input");
         let output: ChildStdout = process.stdout.take().expect("its output");
         let (send, lines) = channel();
@@ -73,10 +110,15 @@ impl Child {
 
     /// The child's next line; fails the test if it ends or takes too long.
     pub fn line(&mut self) -> String {
+        self.line_or_end().unwrap_or_else(|| panic!("the child ended: {:?}", self.process.wait()))
+    }
+
+    /// The child's next line; `None` once it has ended and everything that it said has been heard.
+    pub fn line_or_end(&mut self) -> Option<String> {
         match self.lines.recv_timeout(DEADLINE) {
-            Ok(line) => line,
+            Ok(line) => Some(line),
             Err(RecvTimeoutError::Timeout) => panic!("the child said nothing for {DEADLINE:?}"),
-            Err(RecvTimeoutError::Disconnected) => panic!("the child ended: {:?}", self.process.wait()),
+            Err(RecvTimeoutError::Disconnected) => None,
         }
     }
 
@@ -86,7 +128,12 @@ impl Child {
     }
 
     pub fn tell(&mut self, line: &str) {
-        writeln!(self.input, "{line}").expect("tell the child");
+        self.try_tell(line).expect("tell the child");
+    }
+
+    /// As `tell`; an error if it has ended.
+    pub fn try_tell(&mut self, line: &str) -> std::io::Result<()> {
+        writeln!(self.input, "{line}")
     }
 
     /// A real SIGKILL, reaped, so that the kernel has given everything back that it gives back.

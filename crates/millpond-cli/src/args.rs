@@ -1,0 +1,58 @@
+//! What may be typed: the commands of the program and its exit codes.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{bench, block, clean, inspect, ps, run};
+
+/// Streaming pipelines whose every block may be its own process
+#[derive(Parser)]
+#[command(name = "millpond", version, after_help = AFTER_HELP, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands, one file each in `commands/`.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run a pipeline file, each block in its own process
+    Run(run::Args),
+    /// Run one block in this process, against a pond that exists
+    Block(block::Args),
+    /// List the ponds of this user with their processes and connections
+    Ps(ps::Args),
+    /// Show everything about one pond and account for every buffer
+    Inspect(inspect::Args),
+    /// Remove what dead ponds left behind
+    Clean(clean::Args),
+    /// Measure this machine: latency, throughput, recovery
+    Bench(bench::Args),
+    /// One of the processes a benchmark consists of; started by `bench`
+    #[command(hide = true)]
+    BenchPeer(bench::PeerArgs),
+}
+
+/// The command was understood but its arguments do not fit together; reported with exit code 2 like any other misuse.
+#[derive(Debug)]
+pub struct UsageError(pub String);
+
+impl std::fmt::Display for UsageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+const AFTER_HELP: &str = "\
+Examples:
+  millpond run examples/telemetry.toml     run a pipeline, one process a block
+  millpond ps                              who runs, what is queued where
+  millpond inspect telemetry --json        every buffer accounted for
+  millpond bench latency --pin 0,1         one-way latency between two cores
+
+Exit codes:
+  0  ok
+  1  failed
+  2  the arguments are wrong";

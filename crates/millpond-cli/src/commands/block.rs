@@ -1,0 +1,52 @@
+//! `millpond block`: runs one block in this process.
+
+use std::process::ExitCode;
+
+use millpond::{BlockProcess, Catalog, Error};
+
+use crate::args::UsageError;
+
+/// Options of `millpond block`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+The first Ctrl-C lets the block take what is queued and end its streams, the second stops it at once.
+
+Example:
+  millpond block gain louder --pond studio --param k=2.0")]
+pub struct Args {
+    /// Type of the block, such as gain
+    #[arg(value_name = "TYPE")]
+    block_type: String,
+    /// Name of the block in the pond; its ports are NAME.PORT
+    name: String,
+    /// The pond to attach to
+    #[arg(long)]
+    pond: String,
+    /// A parameter of the block; may be given several times
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    params: Vec<(String, String)>,
+    /// Set by the supervisor that starts this process, with whose death it ends
+    #[arg(long, value_name = "PID", hide = true)]
+    supervisor: Option<u32>,
+}
+
+/// Runs the block to its end.
+///
+/// # Errors
+/// What is wrong with the type, the parameters or the pond. A failure of the block is an exit code of 1.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Args { block_type, name, pond, params, supervisor } = args;
+    let process = BlockProcess { block_type, name, pond, params, supervisor };
+    process.run(&Catalog::builtin()).map_err(|error| match error {
+        Error::UnknownBlockType { .. }
+        | Error::UnknownParameter { .. }
+        | Error::MissingParameter { .. }
+        | Error::BadParameter { .. } => UsageError(error.to_string()).into(),
+        error => error.into(),
+    })
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}

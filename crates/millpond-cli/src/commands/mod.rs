@@ -1,0 +1,10 @@
+//! One command a file. Each has `Args`, which clap fills, and `run`, which does it.
+
+pub mod bench;
+pub mod block;
+pub mod clean;
+pub mod inspect;
+pub mod ps;
+pub mod run;
+
+mod pond_tables;

@@ -1,0 +1,81 @@
+//! `millpond run`: runs a pipeline file, each block as its own process, and shows how it is doing.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use millpond::supervisor::{Launcher, Outcome, Supervisor};
+use millpond::{Catalog, Error, Flowgraph, parse_duration};
+
+use crate::args::UsageError;
+
+mod display;
+mod rates;
+mod status_table;
+
+use display::{Display, Style};
+
+/// A signal stopped everything at once: 128 + SIGINT, as shells have it.
+const EXIT_STOPPED: u8 = 130;
+/// The pipeline file is wrong; the same code as for wrong arguments.
+const EXIT_BAD_FILE: u8 = 2;
+
+/// Options of `millpond run`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+The first Ctrl-C stops the sources and lets the rest drain, the second stops everything at once.
+
+Examples:
+  millpond run examples/telemetry.toml
+  millpond run examples/telemetry.toml --duration 1min --quiet
+
+Exit codes:
+  0    every block was done, or ended in order after Ctrl-C
+  1    a block failed, or something could not be started
+  2    the arguments or the pipeline file are wrong
+  130  stopped at once by a second Ctrl-C")]
+pub struct Args {
+    /// The pipeline file
+    file: PathBuf,
+    /// Stop the sources after this time, such as 10s, 500ms or 2h, instead of what the file says
+    #[arg(long, value_parser = parse_duration)]
+    duration: Option<Duration>,
+    /// Show nothing but problems
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Runs the pipeline to its end.
+///
+/// # Errors
+/// What keeps it from starting. The failure of a block is an exit code.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut flowgraph = match Flowgraph::load(&args.file, &Catalog::builtin()) {
+        Ok(flowgraph) => flowgraph,
+        Err(Error::Flowgraph(diagnostics)) => {
+            eprint!("{diagnostics}");
+            return Ok(ExitCode::from(EXIT_BAD_FILE));
+        }
+        Err(error) => return Err(UsageError(error.to_string()).into()),
+    };
+    if args.duration.is_some() {
+        flowgraph.duration = args.duration;
+    }
+    let style = match args.quiet {
+        true => Style::Quiet,
+        false if std::io::stdout().is_terminal() => Style::InPlace,
+        false => Style::Lines,
+    };
+    let mut display = Display::new(&flowgraph, style);
+    let supervisor =
+        Supervisor::new(flowgraph, Launcher::this_program()?).context("cannot run the pipeline")?;
+    let summary = supervisor.run(&mut |event| display.show(&event))?;
+    display.finish(&summary);
+    Ok(match summary.outcome {
+        Outcome::Done { .. } => ExitCode::SUCCESS,
+        Outcome::Stopped => ExitCode::from(EXIT_STOPPED),
+        _ => ExitCode::FAILURE,
+    })
+}

@@ -1,0 +1,152 @@
+//! What `millpond run` shows: a table drawn in place on a terminal, plain lines into a pipe, a summary at the end.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use millpond::Flowgraph;
+use millpond::supervisor::{EndReason, Event, Outcome, Status, Summary};
+use rustix::termios::tcgetwinsize;
+
+use super::rates::Rates;
+use super::status_table;
+use crate::output::print;
+
+/// How progress is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// A table that is drawn again and again in the same place.
+    InPlace,
+    /// A line a second.
+    Lines,
+    /// Not at all; problems are.
+    Quiet,
+}
+
+const LINE_EVERY: Duration = Duration::from_secs(1);
+
+/// Shows the events of a running flowgraph.
+pub struct Display {
+    name: String,
+    style: Style,
+    rates: Rates,
+    /// Lines of the table on the screen.
+    drawn: usize,
+    next_line: Duration,
+    /// What blocks had to tell.
+    notes: Vec<String>,
+}
+
+impl Display {
+    /// Nothing is shown yet.
+    pub fn new(flowgraph: &Flowgraph, style: Style) -> Self {
+        let name = flowgraph.name.clone();
+        Self { name, style, rates: Rates::default(), drawn: 0, next_line: LINE_EVERY, notes: Vec::new() }
+    }
+
+    /// Shows one event.
+    pub fn show(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Started { block, pid } => self.say(&format!("{block}: process {pid}\n")),
+            Event::Note { block, note } => self.notes.push(format!("{block}: {note}\n")),
+            Event::Line { block, line } => self.warn(&format!("{block}: {line}\n")),
+            Event::Died { block, pid, death, restart_in } => {
+                let then = match restart_in {
+                    Some(Duration::ZERO) => "starting it again".to_owned(),
+                    Some(pause) => format!("starting it again in {} ms", pause.as_millis()),
+                    None => "not started again".to_owned(),
+                };
+                self.warn(&format!("{block}: process {pid} {}: {then}\n", verb(death)));
+            }
+            Event::Ending { reason: EndReason::Interrupted } => {
+                self.warn("stopping in order; once more to stop at once\n");
+            }
+            Event::Progress(status) => self.progress(status),
+            _ => {}
+        }
+    }
+
+    /// Shows how it ended.
+    pub fn finish(&mut self, summary: &Summary) {
+        self.erase();
+        if self.style != Style::Quiet {
+            let how = match &summary.outcome {
+                Outcome::Done { reason: None } => "ended by itself".to_owned(),
+                Outcome::Done { reason: Some(EndReason::Interrupted) } => {
+                    "ended in order after a signal".to_owned()
+                }
+                Outcome::Done { .. } => "ended in order, its time was over".to_owned(),
+                Outcome::Stopped => "stopped at once".to_owned(),
+                _ => "failed".to_owned(),
+            };
+            let status = &summary.status;
+            let seconds = status.elapsed.as_secs_f64();
+            let blocks = status_table::block_summary(status);
+            let connections = status_table::connection_summary(status);
+            self.print(&format!("{}: {how} after {seconds:.1} s\n\n{blocks}\n{connections}", self.name));
+            if !self.notes.is_empty() {
+                self.print(&format!("\n{}", self.notes.concat()));
+            }
+        }
+        if let Outcome::Failed { block, death } = &summary.outcome {
+            self.warn(&format!("millpond: block `{block}` {death}\n"));
+        }
+    }
+
+    fn progress(&mut self, status: &Status) {
+        let rates = self.rates.add(status);
+        match self.style {
+            Style::InPlace => {
+                let table = status_table::progress(status, &rates).to_string();
+                let title = format!("{}  {:.1} s\n", self.name, status.elapsed.as_secs_f64());
+                // One line stays free for the cursor; what does not fit below it could not be erased.
+                let room =
+                    tcgetwinsize(std::io::stdout()).map_or(24, |size| usize::from(size.ws_row).max(2)) - 1;
+                let lines: Vec<&str> = title.lines().chain(table.lines()).take(room).collect();
+                self.erase();
+                self.drawn = lines.len();
+                // Lines are cut at the right border instead of wrapped, so that their number is known.
+                self.print(&format!("\x1b[?7l{}\n\x1b[?7h", lines.join("\n")));
+            }
+            Style::Lines if status.elapsed >= self.next_line => {
+                self.next_line += LINE_EVERY;
+                self.print(&format!("{}\n", status_table::progress_line(status, &rates)));
+            }
+            Style::Lines | Style::Quiet => {}
+        }
+    }
+
+    /// Says what is worth knowing, above the table.
+    fn say(&mut self, text: &str) {
+        if self.style != Style::Quiet {
+            self.erase();
+            self.print(text);
+        }
+    }
+
+    /// Says what is wrong, above the table.
+    fn warn(&mut self, text: &str) {
+        self.erase();
+        // Nobody may be looking; the pipeline goes on all the same.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+
+    fn erase(&mut self) {
+        if self.drawn > 0 {
+            self.print(&format!("\x1b[{}A\x1b[J", self.drawn));
+            self.drawn = 0;
+        }
+    }
+
+    fn print(&self, text: &str) {
+        // As above.
+        let _ = print(text);
+    }
+}
+
+/// How a process died, as the end of a sentence about it.
+fn verb(death: &millpond::supervisor::Death) -> String {
+    match death {
+        millpond::supervisor::Death::Signal { .. } => format!("was {death}"),
+        _ => death.to_string(),
+    }
+}

@@ -1,0 +1,34 @@
+//! The `millpond` program: what was typed becomes one [`args::Command`], and each command is one file in `commands/`.
+
+mod args;
+mod commands;
+mod output;
+mod signals;
+mod table;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command, UsageError};
+use commands::{bench, block, clean, inspect, ps, run};
+
+/// The arguments are wrong; the same code that clap uses.
+const EXIT_USAGE: u8 = 2;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Block(args) => block::run(args),
+        Command::Ps(args) => ps::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Clean(args) => clean::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::BenchPeer(args) => bench::run_peer(args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("millpond: {error:#}");
+        if error.is::<UsageError>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+    })
+}

@@ -1,0 +1,24 @@
+//! Writing results to standard output.
+
+use std::io::{ErrorKind, Write as _, stdout};
+
+/// Writes `text` to standard output. A reader that went away (`millpond ps | head -1`) is not a failure.
+///
+/// # Errors
+/// Any other failure to write.
+pub fn print(text: &str) -> std::io::Result<()> {
+    let mut out = stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Writes `value` as one pretty-printed JSON document.
+///
+/// # Errors
+/// See [`print`].
+pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))?;
+    Ok(())
+}

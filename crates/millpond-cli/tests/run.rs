@@ -1,0 +1,369 @@
+//! `millpond run` with real processes: the examples, kills, signals, failures. Every wait is for a condition.
+
+mod pipeline;
+
+use std::time::Duration;
+
+use pipeline::{Pipeline, Rows, example, wait_until};
+use rustix::process::Signal;
+
+const TELEMETRY_BLOCKS: [&str; 5] = ["cpu", "memory", "network", "table", "csv"];
+
+/// Checks that a CSV file is a whole telemetry table: header, all columns, times that rise.
+#[track_caller]
+fn check_telemetry(rows: &Rows) {
+    assert_eq!(rows.header[0], "time");
+    assert_eq!(rows.header.len(), 11, "{:?}", rows.header);
+    assert_eq!(rows.header[1], "cpu.busy_percent");
+    assert!(rows.rows.iter().all(|row| row.len() == rows.header.len()));
+    let times: Vec<f64> = rows.column("time");
+    assert!(times.is_sorted_by(|earlier, later| earlier < later), "each row has a later time");
+    for column in ["cpu.busy_percent", "cpu.idle_percent"] {
+        assert!(rows.column(column).iter().all(|percent| (0.0..=100.0).contains(percent)));
+    }
+    assert!(rows.column("memory.total_mib").windows(2).all(|pair| pair[0] == pair[1]));
+}
+
+#[test]
+fn telemetry_runs_for_its_time_and_ends_by_itself() {
+    let mut run = Pipeline::start(&example("telemetry.toml"), &["--duration", "2s"]);
+    let pids = TELEMETRY_BLOCKS.map(|block| run.pid_of(block));
+    assert!(
+        pids.iter().all(|pid| pids.iter().filter(|other| *other == pid).count() == 1),
+        "each its own process"
+    );
+    let end = run.wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    assert!(end.stdout.contains("telemetry: ended in order, its time was over after 2."), "{end}");
+    assert!(end.stdout.contains("cpu.out -> table.cpu"), "{end}");
+    assert!(end.stdout.contains(" rows to telemetry.csv"), "{end}");
+    assert_eq!(end.stderr, "");
+    let rows = end.rows("telemetry.csv");
+    check_telemetry(&rows);
+    // 100 Hz for 2 s; fewer if the machine is very busy.
+    assert!((100..260).contains(&rows.rows.len()), "{} rows", rows.rows.len());
+    assert!(rows.column("memory.free_mib").len() > rows.rows.len() / 2, "values of the others are joined");
+}
+
+#[test]
+fn quiet_says_nothing() {
+    let end = Pipeline::start(&example("telemetry.toml"), &["--duration", "100ms", "--quiet"]).wait();
+    assert_eq!((end.code, end.stdout.as_str(), end.stderr.as_str()), (Some(0), "", ""));
+}
+
+#[test]
+fn any_block_of_the_running_telemetry_may_be_killed() {
+    let mut run = Pipeline::start(&example("telemetry.toml"), &["--duration", "1h"]);
+    let rows = |run: &Pipeline| run.read("telemetry.csv").lines().count();
+    wait_until("rows are written", || rows(&run) > 20);
+    for (kills, block) in TELEMETRY_BLOCKS.iter().enumerate() {
+        let victim = run.pid_of(block);
+        pipeline::kill(victim, Signal::KILL);
+        wait_until("the block has a new process", || run.pid_of(block) != victim);
+        let told = format!("{block}: process {victim} was killed by signal 9 (SIGKILL): starting it again\n");
+        wait_until("the death is reported", || run.stderr().contains(&told));
+        let before = rows(&run);
+        wait_until("the stream goes on", || rows(&run) > before + 50);
+        assert_eq!(run.stderr().lines().count(), kills + 1, "nobody else has died: {}", run.stderr());
+    }
+    run.signal(Signal::INT);
+    let end = run.wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    let rows = end.rows("telemetry.csv");
+    check_telemetry(&rows);
+    let memory = rows.rows.last().expect("rows").get(5).expect("a column of memory");
+    assert_ne!(memory, "", "the restarted sources are joined again");
+}
+
+#[test]
+fn the_first_signal_ends_in_order() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let run = Pipeline::start(&example("telemetry.toml"), &["--duration", "1h"]);
+        wait_until("rows are written", || run.read("telemetry.csv").lines().count() > 5);
+        run.signal(signal);
+        let end = run.wait();
+        assert_eq!(end.code, Some(0), "{end}");
+        assert_eq!(end.stderr, "stopping in order; once more to stop at once\n");
+        assert!(end.stdout.contains("ended in order after a signal"), "{end}");
+        let rows = end.rows("telemetry.csv").rows.len();
+        assert!(
+            end.stdout.contains(&format!("csv: wrote {rows} rows to telemetry.csv")),
+            "all rows are written: {end}"
+        );
+        let sent = end.count_of("cpu.out -> table.cpu", 0);
+        assert_eq!(
+            (sent, rows as u64),
+            (end.count_of("cpu.out -> table.cpu", 1), sent),
+            "everything was drained: {end}"
+        );
+    }
+}
+
+#[test]
+fn the_second_signal_stops_at_once() {
+    let mut run = Pipeline::start(&example("telemetry.toml"), &["--duration", "1h"]);
+    wait_until("rows are written", || run.read("telemetry.csv").lines().count() > 5);
+    // A stopped sink drains nothing, and does not even leave when it is asked to.
+    pipeline::kill(run.pid_of("csv"), Signal::STOP);
+    run.signal(Signal::INT);
+    wait_until("it is stopping", || run.stderr().contains("stopping in order"));
+    run.signal(Signal::INT);
+    let end = run.wait();
+    assert_eq!(end.code, Some(130), "{end}");
+    assert!(end.stdout.contains("stopped at once"), "{end}");
+}
+
+#[test]
+fn blocks_end_with_their_supervisor() {
+    let mut run = Pipeline::start(&example("telemetry.toml"), &["--duration", "1h"]);
+    wait_until("rows are written", || run.read("telemetry.csv").lines().count() > 5);
+    let pids = TELEMETRY_BLOCKS.map(|block| run.pid_of(block));
+    run.signal(Signal::KILL);
+    wait_until("all blocks have ended", || !pids.iter().any(|pid| pipeline::is_alive(*pid)));
+    let end = run.wait();
+    check_telemetry(&end.rows("telemetry.csv"));
+}
+
+#[test]
+fn wav_files_pass_bit_by_bit() {
+    let formats = [(8, false), (16, false), (24, false), (32, false), (32, true)];
+    for (format, frames, channels) in
+        formats.iter().zip([0, 1, 4097, 4096, 100_003]).flat_map(|(format, frames)| {
+            // Every format in one size of its own and the smallest ones; channels vary along.
+            [(*format, frames, 1), (*format, 0, 2), (*format, 1, 1), (*format, 4999, 3)]
+        })
+    {
+        let directory = pipeline::Directory::new();
+        pipeline::write_wav(&directory.path("in.wav"), format, channels, frames);
+        let file = directory.write("copy.toml", WAV_COPY);
+        let end = Pipeline::start_in(directory, &file, &["--quiet"]).wait();
+        assert_eq!(end.code, Some(0), "{format:?} {frames} {channels}: {end}");
+        assert!(
+            end.bytes("in.wav") == end.bytes("out.wav"),
+            "{format:?}, {frames} frames of {channels} channels differ"
+        );
+    }
+}
+
+#[test]
+fn a_killed_wav_source_goes_on_where_it_was() {
+    let directory = pipeline::Directory::new();
+    pipeline::write_wav(&directory.path("in.wav"), (16, false), 2, 1_000_000);
+    // Small buffers and a short queue: the source is busy for as long as the sink stands still.
+    let text = WAV_COPY.replace("type = \"wav-source\"", "type = \"wav-source\"\nframes = 100");
+    let file = directory.write("copy.toml", &text);
+    let mut run = Pipeline::start_in(directory, &file, &[]);
+    for _ in 0..3 {
+        let (source, sink) = (run.pid_of("source"), run.pid_of("sink"));
+        pipeline::kill(sink, Signal::STOP);
+        wait_until("the source waits or is done", || pipeline::is_idle(source));
+        if !pipeline::is_alive(source) {
+            pipeline::kill(sink, Signal::CONT);
+            break;
+        }
+        pipeline::kill(source, Signal::KILL);
+        wait_until("it has a new process", || run.pid_of("source") != source);
+        pipeline::kill(sink, Signal::CONT);
+    }
+    let end = run.wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    assert!(end.stderr.contains("killed by signal 9"), "{end}");
+    assert!(end.bytes("in.wav") == end.bytes("out.wav"), "not one sample is missing or doubled");
+}
+
+#[test]
+fn a_block_that_cannot_start_fails_the_run() {
+    let directory = pipeline::Directory::new();
+    let file = directory.write("copy.toml", WAV_COPY);
+    let end = Pipeline::start_in(directory, &file, &[]).wait();
+    assert_eq!(end.code, Some(1), "{end}");
+    let failed = "failed: read in.wav: No such file or directory (os error 2)";
+    let lines: Vec<&str> = end.stderr.lines().collect();
+    assert!(
+        lines[0].starts_with("source: process ")
+            && lines[0].ends_with(&format!("{failed}: not started again")),
+        "{end}"
+    );
+    assert_eq!(lines[1..], [format!("millpond: block `source` {failed}")]);
+}
+
+#[test]
+fn a_cut_off_wav_file_fails_the_run() {
+    let directory = pipeline::Directory::new();
+    pipeline::write_wav(&directory.path("in.wav"), (16, false), 1, 10_000);
+    let whole = std::fs::read(directory.path("in.wav")).unwrap();
+    std::fs::write(directory.path("in.wav"), &whole[..whole.len() - 100]).unwrap();
+    let file = directory.write("copy.toml", WAV_COPY);
+    let end = Pipeline::start_in(directory, &file, &[]).wait();
+    assert_eq!(end.code, Some(1), "{end}");
+    let failed = "millpond: block `source` failed: in.wav is cut off: it should have 10000 frames, but ends soon after frame 8192";
+    assert!(end.stderr.ends_with(&format!("{failed}\n")), "{end}");
+    // The restart went on behind what had been sent: the sink has it once.
+    assert_eq!(hound::WavReader::open(end.path("out.wav")).unwrap().duration(), 8192);
+}
+
+#[test]
+fn a_block_that_is_never_restarted_fails_the_run() {
+    let directory = pipeline::Directory::new();
+    let file =
+        directory.write("zeros.toml", &ZEROS.replace("rate_hz = 100", "rate_hz = 100\nrestart = \"never\""));
+    let mut run = Pipeline::start_in(directory, &file, &[]);
+    let zeros = run.pid_of("zeros");
+    pipeline::kill(zeros, Signal::KILL);
+    let end = run.wait();
+    assert_eq!(end.code, Some(1), "{end}");
+    assert!(end.stderr.ends_with("millpond: block `zeros` killed by signal 9 (SIGKILL)\n"), "{end}");
+}
+
+#[test]
+fn drops_are_counted_with_their_reason() {
+    let directory = pipeline::Directory::new();
+    let text = ZEROS
+        .replace(
+            "\"zeros -> nothing\"",
+            "{ from = \"zeros\", to = \"nothing\", depth = 4, policy = \"drop-oldest\" }",
+        )
+        .replace("rate_hz = 100", "count = 5000");
+    let file = directory.write("zeros.toml", &text);
+    let mut run = Pipeline::start_in(directory, &file, &[]);
+    let (zeros, nothing) = (run.pid_of("zeros"), run.pid_of("nothing"));
+    pipeline::kill(nothing, Signal::STOP);
+    wait_until("the source is done, whatever the sink does", || !pipeline::is_alive(zeros));
+    pipeline::kill(nothing, Signal::CONT);
+    let end = run.wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    let row = end.stdout.lines().find(|line| line.contains("zeros.out -> nothing.in")).expect("a row");
+    let (sent, taken) =
+        (end.count_of("zeros.out -> nothing.in", 0), end.count_of("zeros.out -> nothing.in", 1));
+    assert_eq!(sent, 5000, "{row}");
+    assert!(row.ends_with(&format!("{} (oldest, queue full)", sent - taken)) || sent == taken, "{row}");
+}
+
+#[test]
+fn progress_is_shown_in_plain_lines() {
+    let directory = pipeline::Directory::new();
+    let file = directory.write("zeros.toml", ZEROS);
+    let run = Pipeline::start_in(directory, &file, &["--duration", "1h"]);
+    wait_until("two lines are shown", || run.stdout().contains("\n2.0 s:  zeros "));
+    run.signal(Signal::INT);
+    let end = run.wait();
+    assert!(!end.stdout.contains('\x1b'), "no escape sequences in a pipe: {end}");
+    let latency = end.stdout.lines().find(|line| line.contains("null-sink")).expect("a row");
+    assert!(latency.contains(" ms") || latency.contains(" µs"), "{latency}");
+}
+
+#[test]
+fn a_wrong_file_is_refused() {
+    let directory = pipeline::Directory::new();
+    let file = directory.write("wrong.toml", "[blocks.a]\ntype = \"gian\"\n");
+    let end = Pipeline::start_in(directory, &file, &[]).wait();
+    assert_eq!(end.code, Some(2), "{end}");
+    assert!(end.stderr.starts_with("error: there is no block type `gian`\n --> "), "{end}");
+    assert!(end.stderr.ends_with("  = help: did you mean `gain`?\n"), "{end}");
+    assert_eq!(end.stdout, "");
+    let end = Pipeline::start("/nope.toml", &[]).wait();
+    assert_eq!((end.code, end.stdout.as_str()), (Some(2), ""));
+    assert_eq!(
+        end.stderr,
+        "millpond: cannot read the pipeline file /nope.toml: No such file or directory (os error 2)\n"
+    );
+}
+
+#[test]
+fn one_pond_of_a_name_at_a_time() {
+    let directory = pipeline::Directory::new();
+    let file = directory.write("zeros.toml", ZEROS);
+    let mut run = Pipeline::start_in(directory, &file, &[]);
+    run.pid_of("zeros");
+    let second = run.another(&["run", &file]);
+    assert_eq!(second.code, Some(1), "{second}");
+    assert!(
+        second.stderr.starts_with("millpond: cannot run the pipeline: the pond `zeros` exists already"),
+        "{second}"
+    );
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code, Some(0));
+}
+
+#[test]
+fn a_block_can_be_run_by_hand() {
+    let directory = pipeline::Directory::new();
+    let file = directory.write("zeros.toml", ZEROS);
+    let mut run = Pipeline::start_in(directory, &file, &[]);
+    run.pid_of("zeros");
+    let refused = |arguments: &[&str], code: i32, text: &str| {
+        let end = run.another(arguments);
+        assert_eq!(end.code, Some(code), "{end}");
+        assert!(end.stderr.starts_with(text), "{end}");
+    };
+    refused(
+        &["block", "gian", "a", "--pond", "zeros"],
+        2,
+        "millpond: there is no block type `gian`, did you mean `gain`?; known: ",
+    );
+    refused(
+        &["block", "gain", "a", "--pond", "zeros", "--param", "kk=1"],
+        2,
+        "millpond: `gain` has no parameter `kk`, did you mean `k`?",
+    );
+    refused(
+        &["block", "gain", "a", "--pond", "zeros", "--param", "k"],
+        2,
+        "error: invalid value 'k' for '--param <NAME=VALUE>'",
+    );
+    refused(
+        &["block", "wav-sink", "a", "--pond", "zeros"],
+        2,
+        "millpond: `wav-sink` needs the parameter `path`",
+    );
+    refused(&["block", "gain", "a", "--pond", "nope"], 1, "millpond: there is no pond `nope`");
+    refused(
+        &["block", "null-source", "zeros", "--pond", "zeros"],
+        1,
+        "failed: the port `zeros.out` is in use by process ",
+    );
+    let end = run.another(&["block", "null-source", "more", "--pond", "zeros", "--param", "count=3"]);
+    assert_eq!((end.code, end.stderr.as_str()), (Some(0), ""));
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code, Some(0));
+}
+
+#[test]
+fn an_hour_of_idling_costs_nothing() {
+    let directory = pipeline::Directory::new();
+    let file = directory.write("zeros.toml", &ZEROS.replace("rate_hz = 100", "rate_hz = 0.001"));
+    let mut run = Pipeline::start_in(directory, &file, &[]);
+    let pids = ["zeros", "nothing"].map(|block| run.pid_of(block));
+    wait_until("both run", || pids.iter().all(|pid| pipeline::is_idle(*pid)));
+    let before = pids.map(pipeline::cpu_time);
+    std::thread::sleep(Duration::from_secs(2));
+    let used = pids.map(pipeline::cpu_time).iter().zip(before).map(|(now, then)| *now - then).max();
+    assert!(used <= Some(Duration::from_millis(10)), "{used:?}");
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code, Some(0));
+}
+
+const WAV_COPY: &str = r#"
+name = "wav-copy"
+connect = ["source -> gain -> sink"]
+[blocks.source]
+type = "wav-source"
+path = "in.wav"
+[blocks.gain]
+type = "gain"
+k = 1
+[blocks.sink]
+type = "wav-sink"
+path = "out.wav"
+"#;
+
+const ZEROS: &str = r#"
+name = "zeros"
+connect = ["zeros -> nothing"]
+[blocks.zeros]
+type = "null-source"
+rate_hz = 100
+items = 16
+[blocks.nothing]
+type = "null-sink"
+"#;

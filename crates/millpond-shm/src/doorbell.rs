@@ -1,0 +1,108 @@
+//! The doorbell: how a party sleeps without missing what is made ready for it, and how it is woken.
+//!
+//! Dekker's pattern. The sleeper announces itself, fences and looks once more; whoever makes something ready stores it, fences
+//! and looks for the announcement. At least one of them sees the other. The bell's count, read before the last look, keeps the
+//! futex from sleeping when somebody rang in between. The fences and the futex are the caller's, so that models can put
+//! their own in place of the kernel's.
+
+use crate::sync::{AtomicU32, Mutex, Ordering, fence};
+use std::sync::PoisonError;
+
+/// The words of one party's doorbell.
+#[derive(Clone, Copy)]
+pub(crate) struct Doorbell<'a> {
+    /// Rung by raising it; what the party sleeps on.
+    pub(crate) bell: &'a AtomicU32,
+    /// 1: somebody of the party sleeps, or is about to.
+    pub(crate) asleep: &'a AtomicU32,
+}
+
+/// How many threads of the party sleep: its announcement is withdrawn by the last. Private to the party's process.
+#[derive(Default)]
+pub(crate) struct Sleepers(Mutex<u32>);
+
+impl Sleepers {
+    fn change(&self, change: impl FnOnce(&mut u32)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl Doorbell<'_> {
+    /// Sleeps in `futex_wait` (given the bell and the count at which it may sleep) unless `ready` says, behind the fence, that
+    /// there is no need. `true`: ready before sleeping.
+    pub(crate) fn sleep(
+        self,
+        sleepers: &Sleepers,
+        heavy_fence: impl FnOnce(),
+        ready: impl FnOnce() -> bool,
+        futex_wait: impl FnOnce(&AtomicU32, u32),
+    ) -> bool {
+        let rung = self.announce(sleepers);
+        crash_point!(SleepAnnounced);
+        // Between this fence and the futex nothing can be published without either being seen here or ringing.
+        heavy_fence();
+        let found = ready();
+        if !found {
+            futex_wait(self.bell, rung);
+        }
+        crash_point!(SleepOver);
+        self.withdraw(sleepers);
+        found
+    }
+
+    /// Counts one more sleeper. Returns the bell's count, read before: if it still holds when the sleeper is about to sleep,
+    /// nobody has rung since.
+    pub(crate) fn announce(self, sleepers: &Sleepers) -> u32 {
+        let rung = self.bell.load(Ordering::Acquire);
+        // Under the lock: the last sleeper's withdrawal must not wipe out a new one's announcement.
+        sleepers.change(|count| {
+            *count += 1;
+            self.asleep.store(1, Ordering::Relaxed);
+        });
+        rung
+    }
+
+    fn withdraw(self, sleepers: &Sleepers) {
+        sleepers.change(|count| {
+            *count -= 1;
+            if *count == 0 {
+                self.asleep.store(0, Ordering::Relaxed);
+            }
+        });
+    }
+
+    /// Rings whether anybody sleeps or not.
+    pub(crate) fn ring(self, futex_wake: impl FnOnce(&AtomicU32)) {
+        self.bell.fetch_add(1, Ordering::Release);
+        futex_wake(self.bell);
+    }
+
+    /// Rings if the party says that it sleeps. The caller has stored what it announces, and fenced.
+    #[inline]
+    pub(crate) fn ring_if_asleep(self, futex_wake: impl FnOnce(&AtomicU32)) {
+        if self.asleep.load(Ordering::Relaxed) != 0 {
+            self.bell.fetch_add(1, Ordering::Release);
+            crash_point!(PushBellRaised);
+            futex_wake(self.bell);
+        }
+    }
+}
+
+/// The ringing side's fence, between storing what it announces and looking who sleeps. `expedited`: the sleeper's
+/// `membarrier` makes this CPU pass a full fence, and only the compiler must keep the order.
+#[inline]
+pub(crate) fn light_fence(expedited: bool) {
+    #[cfg(not(loom))]
+    if expedited {
+        crate::sync::compiler_fence(Ordering::SeqCst);
+        return;
+    }
+    #[cfg(loom)]
+    assert!(!expedited, "loom knows no membarrier");
+    fence(Ordering::SeqCst);
+}
+
+/// The sleeping side's fence, between its announcement and its last look, where there is no `membarrier`.
+pub(crate) fn heavy_fence() {
+    fence(Ordering::SeqCst);
+}

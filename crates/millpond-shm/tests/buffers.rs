@@ -1,0 +1,665 @@
+//! Buffers: typed views, what they say about their contents, references, rewriting in place, and handles after `fork`.
+
+#![allow(unsafe_code)]
+
+mod support;
+
+use millpond_shm::{
+    Allocator, BlockCounters, Buffer, BufferMut, ConnectionConfig, DType, Error, Input, InputConfig, Monitor,
+    Output, OutputConfig, Pond, PondConfig, PoolConfig, ReceiveError, Role, SendReason, Timestamp, Wait,
+    Waiter, Woken,
+};
+use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+use support::{Child, Parent, eventually, unique_name};
+
+#[test]
+#[ignore = "run as a child process by the other tests"]
+fn child() {
+    let Some((scenario, parent)) = Parent::scenario() else { return };
+    match scenario.as_str() {
+        "describe" => describe_what_comes(&parent),
+        "rewrite" => rewrite_what_comes(&parent),
+        "stray write" => write_into_what_was_received(&parent),
+        "fork" => fork_with_everything(&parent),
+        "outlive" => keep_buffers_longer_than_the_pond(&parent),
+        "hold one" => hold_one(&parent),
+        other => panic!("no scenario {other}"),
+    }
+}
+
+fn pond_of(what: &str, pools: &[(u64, u32)]) -> Pond {
+    let pools = pools.iter().map(|&(bytes, blocks)| PoolConfig::new(bytes, blocks)).collect();
+    Pond::create(&unique_name(what), &PondConfig { pools, table_slots: 1024 }, Role::Worker).unwrap()
+}
+
+fn connected(pond: &Pond, to: &[&str]) -> Output {
+    for to in to {
+        pond.connect("source.out", to, &ConnectionConfig::default()).unwrap();
+    }
+    pond.output("source.out", &OutputConfig::default()).unwrap()
+}
+
+fn input(pond: &Pond, port: &str) -> Input {
+    pond.input(port, &InputConfig::default()).unwrap()
+}
+
+#[test]
+fn blocks_are_aligned_for_every_type_in_both_mappings() {
+    // Sizes that are no multiple of anything.
+    let pond = pond_of("aligned", &[(100, 16), (1000, 16), (4096, 16)]);
+    let mut out = connected(&pond, &["sink.in"]);
+    let mut sink = input(&pond, "sink.in");
+    for bytes in [1usize, 100, 101, 999, 4000] {
+        for _ in 0..5 {
+            let buffer = out.allocate(bytes).unwrap();
+            assert_eq!(buffer.as_bytes().as_ptr() as usize % 64, 0, "{bytes} bytes, writable");
+            out.send(buffer).unwrap();
+            let received = sink.receive().unwrap();
+            assert_eq!(received.as_bytes().as_ptr() as usize % 64, 0, "{bytes} bytes, received");
+        }
+    }
+}
+
+#[test]
+fn typed_views_show_what_was_written() {
+    let pond = pond_of("typed", &[(4096, 16)]);
+    let mut out = connected(&pond, &["sink.in"]);
+    let mut sink = input(&pond, "sink.in");
+    let mut buffer = out.allocate(0).unwrap();
+    buffer.set_array(DType::F32, &[3, 4]).unwrap();
+    for (i, x) in buffer.as_mut_slice::<f32>().unwrap().iter_mut().enumerate() {
+        *x = i as f32 / 2.0;
+    }
+    assert_eq!(buffer.as_slice::<f32>().unwrap()[11], 5.5);
+    out.send(buffer).unwrap();
+    let received = sink.receive().unwrap();
+    assert_eq!(received.as_slice::<f32>().unwrap(), (0..12).map(|i| i as f32 / 2.0).collect::<Vec<_>>());
+    assert_eq!(received.as_slice::<[f32; 4]>().unwrap().len(), 3, "rows");
+    assert_eq!(received.as_slice::<u32>().unwrap()[2], 1f32.to_bits(), "any plain type may look");
+    // 48 bytes are no whole number of 5-byte elements.
+    let error = received.as_slice::<[u8; 5]>().unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "a buffer of 48 bytes of f32 cannot be seen as a slice of [u8; 5] (5 bytes each)"
+    );
+    let mut odd = out.allocate(7).unwrap();
+    for error in [odd.as_slice::<u16>().err(), odd.as_mut_slice::<u16>().map(drop).err()] {
+        assert!(matches!(error, Some(Error::WrongType { .. })), "{error:?}");
+    }
+    let empty = out.allocate(0).unwrap();
+    assert!(empty.is_empty() && empty.as_slice::<f64>().unwrap().is_empty());
+}
+
+fn description(buffer: &Buffer) -> String {
+    format!(
+        "{} {:?} {:?} {:?} {} {} {}",
+        buffer.dtype(),
+        buffer.shape(),
+        buffer.timestamp(),
+        buffer.time_range(),
+        buffer.sequence(),
+        buffer.len(),
+        buffer.id()
+    )
+}
+
+fn describe_what_comes(parent: &Parent) {
+    let pond = Pond::attach(parent.get("pond"), Role::Block).unwrap();
+    let mut input = input(&pond, "sink.in");
+    while let Ok(buffer) = input.receive() {
+        parent.say(&description(&buffer));
+    }
+}
+
+#[test]
+fn a_receiver_sees_what_the_sender_said_about_the_contents() {
+    let pond = pond_of("described", &[(65536, 16)]);
+    let mut out = connected(&pond, &["sink.in"]);
+    let mut sink = Child::spawn("describe", &[("pond", pond.name())]);
+    let shapes: [&[u32]; 5] = [&[7], &[2, 3], &[0], &[1, 2, 1, 2, 1, 2], &[100, 5]];
+    let stamps = [
+        Timestamp::None,
+        Timestamp::Absolute(i64::MIN),
+        Timestamp::Absolute(1_700_000_000_123_456_789),
+        Timestamp::Relative(-5),
+        Timestamp::Sample { index: i64::MAX, rate_num: 48_000, rate_den: 1001 },
+    ];
+    let ranges = [None, Some((i64::MIN, i64::MAX)), Some((-1, 1))];
+    let mut sequence = u64::MAX;
+    for (i, &dtype) in DType::ALL.iter().enumerate() {
+        for (j, shape) in shapes.iter().enumerate() {
+            let mut buffer = out.allocate(1).unwrap();
+            buffer.set_timestamp(stamps[(i + j) % stamps.len()]);
+            buffer.set_time_range(ranges[(i + 2 * j) % ranges.len()]);
+            buffer.set_array(dtype, shape).unwrap();
+            buffer.set_sequence(sequence);
+            sequence = sequence.wrapping_mul(3);
+            let expected_bytes = shape.iter().product::<u32>() as usize * dtype.size_bytes();
+            assert_eq!(buffer.len(), expected_bytes);
+            assert_eq!(&buffer.shape()[..], *shape);
+            let buffer = buffer.freeze();
+            let sent = description(&buffer);
+            out.send(buffer).unwrap();
+            sink.expect(&sent);
+        }
+    }
+    // A fresh buffer says nothing of what was there before.
+    let buffer = out.allocate(5).unwrap();
+    assert_eq!((buffer.dtype(), &buffer.shape()[..]), (DType::Bytes, &[5][..]));
+    assert_eq!((buffer.timestamp(), buffer.time_range(), buffer.sequence()), (Timestamp::None, None, 0));
+}
+
+#[test]
+fn an_array_that_does_not_fit_is_refused() {
+    let pond = pond_of("refused", &[(4096, 16)]);
+    let mut buffer = pond.allocator().allocate(10).unwrap();
+    for (dtype, shape) in [
+        (DType::U8, &[1; 7][..]),
+        (DType::U8, &[4097]),
+        (DType::F64, &[513]),
+        (DType::C64, &[u32::MAX; 6]),
+        (DType::U8, &[u32::MAX, u32::MAX]),
+    ] {
+        let error = buffer.set_array(dtype, shape).unwrap_err();
+        println!("{error}");
+        assert!(matches!(error, Error::InvalidConfig { .. }), "{error:?}");
+        assert_eq!(buffer.len(), 10, "a refused shape changed the length");
+    }
+    let error = buffer.set_len(4097).unwrap_err();
+    assert!(error.to_string().contains("at most 4096 bytes"), "{error}");
+}
+
+#[test]
+fn a_payload_may_be_shorter_than_its_block() {
+    let pond = pond_of("shorter", &[(4096, 16)]);
+    let mut out = connected(&pond, &["sink.in"]);
+    let mut sink = input(&pond, "sink.in");
+    let mut buffer = out.allocate(4000).unwrap();
+    buffer.as_bytes_mut().fill(9);
+    for len in [10, 0, 4096, 3] {
+        buffer.set_len(len).unwrap();
+        assert_eq!((buffer.len(), buffer.as_bytes().len(), buffer.as_bytes_mut().len()), (len, len, len));
+        assert_eq!(buffer.capacity(), 4096);
+    }
+    out.send(buffer).unwrap();
+    let received = sink.receive().unwrap();
+    assert_eq!(received.as_bytes(), [9, 9, 9]);
+}
+
+fn rewrite_what_comes(parent: &Parent) {
+    let pond = Pond::attach(parent.get("pond"), Role::Block).unwrap();
+    let mut input = input(&pond, "gain.in");
+    let mut out = pond.output("gain.out", &OutputConfig::default()).unwrap();
+    while let Ok(buffer) = input.receive() {
+        let mut buffer = buffer.into_mut(out.allocator()).unwrap();
+        buffer.as_bytes_mut().iter_mut().for_each(|b| *b += 1);
+        out.send(buffer).unwrap();
+    }
+}
+
+#[test]
+fn a_received_buffer_is_rewritten_in_place_if_nobody_else_has_it_and_copied_if_somebody_has() {
+    let pond = pond_of("rewrite", &[(4096, 64)]);
+    pond.connect("gain.out", "sink.in", &ConnectionConfig::default()).unwrap();
+    let mut out = connected(&pond, &["gain.in"]);
+    let mut sink = input(&pond, "sink.in");
+    let _gain = Child::spawn("rewrite", &[("pond", pond.name())]);
+    let mut make = |out: &mut Output| {
+        let mut buffer = out.allocate(0).unwrap();
+        buffer.set_array(DType::U8, &[2, 3]).unwrap();
+        buffer.as_bytes_mut().copy_from_slice(&[1, 2, 3, 4, 5, 6]);
+        buffer.set_timestamp(Timestamp::Relative(77));
+        buffer.set_time_range(Some((1, 2)));
+        buffer.set_sequence(5);
+        buffer.freeze()
+    };
+    let alone = make(&mut out);
+    let id = alone.id();
+    out.send(alone).unwrap();
+    let rewritten = sink.receive().unwrap();
+    assert_eq!(rewritten.id(), id, "copied without need");
+    assert_eq!(rewritten.as_bytes(), [2, 3, 4, 5, 6, 7]);
+    drop(rewritten);
+    // We keep it: the other process must not change what we see.
+    let kept = make(&mut out);
+    out.send(kept.clone()).unwrap();
+    let rewritten = sink.receive().unwrap();
+    assert_ne!(rewritten.id(), kept.id());
+    assert_eq!(kept.as_bytes(), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(rewritten.as_bytes(), [2, 3, 4, 5, 6, 7]);
+    let facts = |b: &Buffer| (b.dtype(), b.shape().to_vec(), b.timestamp(), b.time_range(), b.sequence());
+    assert_eq!(facts(&rewritten), facts(&kept), "a copy says the same about itself");
+}
+
+#[test]
+fn try_into_mut_wants_the_only_reference() {
+    let pond = pond_of("unique", &[(4096, 64)]);
+    let mut out = connected(&pond, &["a.in", "b.in"]);
+    let (mut a, mut b) = (input(&pond, "a.in"), input(&pond, "b.in"));
+    let buffer = out.allocate(10).unwrap().freeze();
+    let id = buffer.id();
+    let buffer = buffer.try_into_mut().expect("just made: nobody else has it").freeze();
+    let clone = buffer.clone();
+    let buffer = buffer.try_into_mut().expect_err("a clone in this process has it");
+    drop(clone);
+    let buffer = buffer.try_into_mut().expect("the clone is gone");
+    assert_eq!(buffer.id(), id);
+    out.send(buffer).unwrap();
+    let from_a = a.receive().unwrap();
+    assert_eq!(from_a.references(), 2);
+    let from_a = from_a.try_into_mut().expect_err("the other queue has it");
+    let from_b = b.receive().unwrap();
+    let from_a = from_a.try_into_mut().expect_err("the other receiver has it");
+    drop(from_a);
+    let mut from_b = from_b.try_into_mut().expect("everybody else let go");
+    assert_eq!(from_b.id(), id);
+    from_b.as_bytes_mut().fill(1);
+}
+
+#[test]
+fn references_are_counted_once_for_each_process_and_queue() {
+    let pond = pond_of("counts", &[(4096, 64)]);
+    let monitor = Monitor::open(pond.name()).unwrap();
+    let mut out = connected(&pond, &["a.in", "b.in", "c.in"]);
+    let buffer = out.allocate(10).unwrap().freeze();
+    assert_eq!(buffer.references(), 1);
+    let clones: Vec<Buffer> = (0..100).map(|_| buffer.clone()).collect();
+    assert_eq!(buffer.references(), 1, "clones stay in the process");
+    out.send(buffer).unwrap();
+    let kept = &clones[0];
+    assert_eq!(kept.references(), 4, "three queues and us");
+    let mut a = input(&pond, "a.in");
+    let received = a.receive().unwrap();
+    assert_eq!(received.id(), kept.id());
+    assert_eq!(received.references(), 4);
+    drop(received);
+    assert_eq!(kept.references(), 3);
+    drop(clones);
+    assert_eq!((monitor.check().used, monitor.check().queued), (1, 2));
+    for port in ["b.in", "c.in"] {
+        drop(input(&pond, port).receive().unwrap());
+    }
+    assert_eq!(monitor.check().used, 0);
+}
+
+#[test]
+fn a_buffer_has_at_most_sixteen_references() {
+    let pond = pond_of("sixteen", &[(4096, 64)]);
+    let ports: Vec<String> = (0..15).map(|i| format!("sink{i}.in")).collect();
+    let mut out = connected(&pond, &ports.iter().map(String::as_str).collect::<Vec<_>>());
+    let error = pond.connect("source.out", "one.more", &ConnectionConfig::default()).unwrap_err();
+    println!("{error}");
+    assert!(error.to_string().contains("at most 15 connections"), "{error}");
+    let kept = out.allocate(10).unwrap().freeze();
+    out.send(kept.clone()).unwrap();
+    assert_eq!(kept.references(), 16);
+    let error = out.send(kept.clone()).unwrap_err();
+    assert_eq!(error.reason, SendReason::TooManyReferences);
+    assert_eq!(error.buffer.id(), kept.id());
+    drop(error);
+    assert_eq!(kept.references(), 16, "a refused send left references behind");
+    for port in &ports {
+        drop(input(&pond, port).receive().unwrap());
+    }
+    assert_eq!(kept.references(), 1);
+    out.send(kept).unwrap();
+}
+
+#[test]
+fn a_later_allocation_has_another_id() {
+    let pond = pond_of("ids", &[(4096, 1)]);
+    let mut allocator = pond.allocator();
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..100 {
+        let buffer = allocator.allocate(1).unwrap();
+        assert!(seen.insert(buffer.id().0), "{} again", buffer.id());
+    }
+}
+
+#[test]
+fn buffers_go_from_thread_to_thread() {
+    let pond = pond_of("threads", &[(256, 64)]);
+    let monitor = Monitor::open(pond.name()).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let mut allocator = pond.allocator();
+            scope.spawn(move || {
+                for i in 0..2000u32 {
+                    // All blocks may be in use by the others for a moment.
+                    let mut buffer = allocator.allocate_timeout(4, support::DEADLINE).unwrap();
+                    buffer.as_bytes_mut().copy_from_slice(&i.to_le_bytes());
+                    let buffer = buffer.freeze();
+                    let clone = buffer.clone();
+                    let other = std::thread::current().id();
+                    assert_eq!(clone.as_bytes(), i.to_le_bytes(), "{other:?}");
+                    if i % 100 == 0 {
+                        scope.spawn(move || assert_eq!(clone.as_bytes(), i.to_le_bytes()));
+                    }
+                    assert_eq!(buffer.as_bytes(), i.to_le_bytes());
+                }
+            });
+        }
+    });
+    assert_eq!(monitor.check().used, 0);
+}
+
+#[test]
+fn a_buffer_of_another_pond_is_not_sent() {
+    let (one, two) = (pond_of("one", &[(256, 16)]), pond_of("two", &[(256, 16)]));
+    let mut out = connected(&one, &["sink.in"]);
+    let alien = two.allocator().allocate(1).unwrap();
+    let error = out.send(alien).unwrap_err();
+    assert_eq!(error.reason, SendReason::OtherPond);
+    assert_eq!(error.to_string(), "not sent: the buffer belongs to another pond");
+}
+
+/// Rights of the mapping that holds `address`, as in `r--s`.
+fn rights_at(address: usize) -> String {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let line = maps
+        .lines()
+        .find(|l| {
+            let (from, to) = l.split_once(' ').unwrap().0.split_once('-').unwrap();
+            let number = |t: &str| usize::from_str_radix(t, 16).unwrap();
+            (number(from)..number(to)).contains(&address)
+        })
+        .unwrap();
+    line.split(' ').nth(1).unwrap().to_owned()
+}
+
+fn write_into_what_was_received(parent: &Parent) {
+    let pond = Pond::attach(parent.get("pond"), Role::Block).unwrap();
+    let mut input = input(&pond, "sink.in");
+    let buffer = input.receive().unwrap();
+    let address = buffer.as_bytes().as_ptr();
+    assert_eq!(rights_at(address as usize), "r--s");
+    parent.say("about to write");
+    // SAFETY: there is none: a stray write is what is tried, and the kernel must stop it at a read-only page of ours.
+    unsafe { address.cast_mut().write_volatile(1) };
+    parent.say("written");
+}
+
+#[test]
+fn a_stray_write_into_a_received_buffer_kills_the_writer_and_nothing_else() {
+    let pond = pond_of("stray", &[(4096, 64)]);
+    let monitor = Monitor::open(pond.name()).unwrap();
+    let mut out = connected(&pond, &["sink.in"]);
+    let mut sink = Child::spawn("stray write", &[("pond", pond.name())]);
+    let mut buffer = out.allocate(4).unwrap();
+    assert_eq!(rights_at(buffer.as_bytes().as_ptr() as usize), "rw-s");
+    buffer.as_bytes_mut().fill(7);
+    let kept = buffer.freeze();
+    out.send(kept.clone()).unwrap();
+    sink.expect("about to write");
+    assert_eq!(sink.wait().signal(), Some(11));
+    assert_eq!(kept.as_bytes(), [7; 4]);
+    eventually("what it held is given back", || kept.references() == 1);
+    assert!(monitor.check().is_clean());
+}
+
+fn hold_one(parent: &Parent) {
+    let pond = Pond::attach(parent.get("pond"), Role::Block).unwrap();
+    let _held = input(&pond, "sink.in").receive().unwrap();
+    parent.say("held");
+    parent.hang();
+}
+
+fn keep_buffers_longer_than_the_pond(parent: &Parent) {
+    let pond = Pond::attach(parent.get("pond"), Role::Block).unwrap();
+    let mut input = input(&pond, "sink.in");
+    let received = input.receive().unwrap();
+    let mut made = pond.allocator().allocate(100).unwrap();
+    drop(input);
+    drop(pond);
+    assert_eq!(received.as_bytes(), [7; 4]);
+    made.as_bytes_mut().fill(3);
+    assert!(made.as_bytes().iter().all(|b| *b == 3));
+    parent.say("pond dropped");
+    assert_eq!(parent.listen(), "let go");
+    drop((received, made));
+    parent.say("let go");
+    parent.hang();
+}
+
+#[test]
+fn buffers_may_outlive_the_pond_handle() {
+    let pond = pond_of("outlive", &[(4096, 64)]);
+    let monitor = Monitor::open(pond.name()).unwrap();
+    let mut out = connected(&pond, &["sink.in"]);
+    for end in ["let go", "kill"] {
+        let mut holder = Child::spawn("outlive", &[("pond", pond.name())]);
+        let mut buffer = out.allocate(4).unwrap();
+        buffer.as_bytes_mut().fill(7);
+        out.send(buffer).unwrap();
+        holder.expect("pond dropped");
+        let held: Vec<_> = monitor.check().held.iter().map(|h| (h.pid, h.references)).collect();
+        assert_eq!(held, [(holder.pid, 2)], "what it holds is still its own");
+        if end == "let go" {
+            holder.tell("let go");
+            holder.expect("let go");
+            assert_eq!(monitor.check().used, 0);
+        }
+        holder.kill();
+        eventually("all is given back", || {
+            monitor.check().used == 0 && monitor.snapshot().processes.len() == 1
+        });
+    }
+    // The input was let go of with the port, so another process may have it.
+    let mut next = Child::spawn("hold one", &[("pond", pond.name())]);
+    let buffer = out.allocate(4).unwrap();
+    out.send(buffer).unwrap();
+    next.expect("held");
+}
+
+unsafe extern "C" {
+    fn fork() -> i32;
+    fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
+    fn _exit(code: i32) -> !;
+}
+
+/// Runs `body` in a forked child of this process; whether it went through without a panic or a signal.
+fn in_forked_child(body: impl FnOnce()) -> Result<(), String> {
+    // SAFETY: plain fork. The child runs on the only thread it has; glibc makes its allocator usable there, and nothing
+    // else of this program holds a lock that the child could need (the test runner's other thread waits).
+    let pid = unsafe { fork() };
+    assert!(pid >= 0, "fork failed");
+    if pid == 0 {
+        let outcome = catch_unwind(AssertUnwindSafe(body));
+        // SAFETY: ends the child without running the parent's exit handlers.
+        unsafe { _exit(i32::from(outcome.is_err())) };
+    }
+    let mut status = 0;
+    // SAFETY: waits for our own child; `status` is a valid place.
+    let waited = unsafe { waitpid(pid, &raw mut status, 0) };
+    assert_eq!(waited, pid);
+    if status == 0 { Ok(()) } else { Err(format!("the forked child ended with status {status:#x}")) }
+}
+
+/// One of everything that can be held of a pond. A child takes what it drops out of its own copy.
+struct Handles {
+    pond: Option<Pond>,
+    monitor: Option<Monitor>,
+    out: Option<Output>,
+    unconnected: Option<Output>,
+    sink: Option<Input>,
+    waiter: Option<Waiter>,
+    counters: Option<BlockCounters>,
+    allocator: Option<Allocator>,
+    received: Option<Buffer>,
+    frozen: Option<Buffer>,
+    made: Option<BufferMut>,
+}
+
+/// Uses every handle of a kind, then drops it: nothing may touch what a forked child has not, or give back what is the parent's.
+type Use = fn(&mut Handles);
+const USES: [(&str, Use); 12] = [
+    ("a received buffer", |h| {
+        let received = h.received.take().unwrap();
+        assert!(received.as_bytes().is_empty() && received.is_empty());
+        assert!(matches!(received.as_slice::<f32>(), Err(Error::Forked)), "a typed view");
+        let _ = (received.dtype(), received.shape(), received.timestamp(), received.time_range());
+        let _ = (received.sequence(), received.id(), received.references(), received.redelivered());
+        let _ = format!("{received:?}");
+        drop(received.clone().try_into_mut().expect_err("made writable in a child"));
+    }),
+    ("a writable buffer", |h| {
+        let mut made = h.made.take().unwrap();
+        assert!(made.as_bytes().is_empty() && made.is_empty() && made.as_bytes_mut().is_empty());
+        assert_eq!((made.len(), made.capacity()), (0, 0));
+        assert!(matches!(made.as_slice::<f32>(), Err(Error::Forked)));
+        assert!(matches!(made.as_mut_slice::<f32>(), Err(Error::Forked)));
+        assert!(matches!(made.set_len(4), Err(Error::Forked)));
+        assert!(matches!(made.set_array(DType::F32, &[1]), Err(Error::Forked)));
+        made.set_timestamp(Timestamp::now());
+        made.set_time_range(Some((1, 2)));
+        made.set_sequence(3);
+        let _ = (made.dtype(), made.shape(), made.timestamp(), made.time_range(), made.sequence());
+        let _ = (made.id(), format!("{made:?}"));
+        drop(made.freeze());
+    }),
+    ("a copy", |h| {
+        let error = h.frozen.take().unwrap().into_mut(h.allocator.as_mut().unwrap()).unwrap_err();
+        assert!(matches!(error, Error::Forked));
+    }),
+    ("an allocator", |h| {
+        let mut own = h.allocator.take().unwrap();
+        let mut fresh = h.pond.as_ref().unwrap().allocator();
+        for allocator in [&mut own, &mut fresh] {
+            assert!(matches!(allocator.allocate(1), Err(Error::Forked)));
+            let timed = allocator.allocate_timeout(1, Duration::from_secs(1));
+            assert!(matches!(timed, Err(Error::Forked)));
+        }
+    }),
+    ("an output", |h| {
+        let mut out = h.out.take().unwrap();
+        let buffer = h.frozen.take().unwrap();
+        let error = out.send(buffer.clone()).unwrap_err();
+        assert_eq!(error.reason, SendReason::Forked);
+        assert!(!error.to_string().is_empty() && !format!("{error:?}").is_empty());
+        assert_eq!(out.try_send(buffer.clone()).unwrap_err().reason, SendReason::Forked);
+        assert_eq!(out.send_batch(&mut [buffer].into()).unwrap_err().reason, SendReason::Forked);
+        assert!(matches!(out.allocate(1), Err(Error::Forked)));
+        assert!(!out.can_send());
+        let _ = out.connections();
+        out.finish();
+    }),
+    ("an unconnected output", |h| {
+        let error = h.unconnected.take().unwrap().send(h.frozen.take().unwrap()).unwrap_err();
+        assert_eq!(error.reason, SendReason::Forked);
+    }),
+    ("an input", |h| {
+        let mut sink = h.sink.take().unwrap();
+        for result in [sink.receive(), sink.try_receive(), sink.receive_timeout(Duration::from_secs(1))] {
+            assert_eq!(result.unwrap_err(), ReceiveError::Forked);
+        }
+        assert_eq!(sink.receive_batch(9, &mut Vec::new()).unwrap_err(), ReceiveError::Forked);
+        assert_eq!((sink.format(), sink.queued()), (None, 0));
+        let _ = sink.connections();
+        assert!(sink.has_news());
+    }),
+    ("a waiter", |h| {
+        let waiter = h.waiter.take().unwrap();
+        assert_eq!(waiter.wait(Some(Duration::from_secs(1)), || false), Woken::Stopped);
+        waiter.ring();
+        assert!(matches!(waiter.event_fd(), Err(Error::Forked)));
+    }),
+    ("counters", |h| {
+        let counters = h.counters.take().unwrap();
+        counters.set(0, 7);
+        assert_eq!(counters.get(0), 0);
+    }),
+    // It only looks, so it may go on looking.
+    ("a monitor", |h| {
+        let monitor = h.monitor.take().unwrap();
+        assert_eq!(monitor.snapshot().name, h.pond.as_ref().unwrap().name());
+        assert!(monitor.check().is_clean());
+    }),
+    ("the pond", |h| {
+        let pond = h.pond.take().unwrap();
+        let _ = (pond.name(), pond.process());
+        assert!(pond.stop_requested());
+        pond.request_stop();
+        for result in [
+            pond.connect("x.out", "y.in", &ConnectionConfig::default()),
+            pond.disconnect("source.out", "sink.in"),
+            pond.add_pool(PoolConfig::new(64, 1)),
+            pond.declare_block("x", ""),
+            pond.remove_block("idle"),
+            pond.recover_dead().map(drop),
+            pond.output("x.out", &OutputConfig::default()).map(drop),
+            pond.input("x.in", &InputConfig::default()).map(drop),
+            pond.waiter(Wait::Block).map(drop),
+            pond.block_counters("x").map(drop),
+        ] {
+            assert!(matches!(result, Err(Error::Forked)), "{result:?}");
+        }
+    }),
+    ("an attachment of its own", |h| {
+        let own = Pond::attach(h.pond.as_ref().unwrap().name(), Role::Block).unwrap();
+        let mut buffer = own.allocator().allocate(8).unwrap();
+        buffer.as_bytes_mut().fill(2);
+    }),
+];
+
+fn fork_with_everything(parent: &Parent) {
+    let name = parent.get("pond");
+    let config = PondConfig { pools: vec![PoolConfig::new(4096, 64)], table_slots: 64 };
+    let pond = Pond::create(name, &config, Role::Worker).unwrap();
+    let mut out = connected(&pond, &["sink.in"]);
+    let redeliver = InputConfig { redeliver: true, ..InputConfig::default() };
+    let mut sink = pond.input("sink.in", &redeliver).unwrap();
+    let buffer = out.allocate(8).unwrap();
+    out.send(buffer).unwrap();
+    let received = sink.receive().unwrap();
+    let clone = received.clone();
+    let mut allocator = pond.allocator();
+    let mut made = allocator.allocate(8).unwrap();
+    made.as_bytes_mut().fill(1);
+    let counters = pond.block_counters("source").unwrap();
+    counters.set(0, 5);
+    let mut handles = Handles {
+        monitor: Some(Monitor::open(name).unwrap()),
+        unconnected: Some(pond.output("idle.out", &OutputConfig::default()).unwrap()),
+        waiter: Some(pond.waiter(Wait::Block).unwrap()),
+        frozen: Some(allocator.allocate(8).unwrap().freeze()),
+        pond: Some(pond),
+        out: Some(out),
+        sink: Some(sink),
+        counters: Some(counters),
+        allocator: Some(allocator),
+        received: Some(received),
+        made: Some(made),
+    };
+    let monitor = Monitor::open(name).unwrap();
+    let before = monitor.check();
+    for (what, body) in USES {
+        match in_forked_child(|| body(&mut handles)) {
+            Ok(()) => parent.say("fine"),
+            Err(problem) => parent.say(&format!("{what}: {problem}")),
+        }
+    }
+    // The parent did not notice any of it.
+    let after = monitor.check();
+    assert!(after.is_clean(), "{:?}", after.problems);
+    assert_eq!((after.used, &after.held), (before.used, &before.held), "a child gave something back");
+    let (pond, mut out, mut sink) = (handles.pond.unwrap(), handles.out.unwrap(), handles.sink.unwrap());
+    assert!(!pond.stop_requested());
+    assert_eq!(handles.counters.unwrap().get(0), 5);
+    assert_eq!(handles.made.as_ref().unwrap().as_bytes(), [1; 8]);
+    drop((handles.received, clone));
+    out.send(handles.made.unwrap()).unwrap();
+    assert_eq!(sink.receive().unwrap().as_bytes(), [1; 8]);
+    parent.say("unharmed");
+}
+
+#[test]
+fn handles_are_inert_in_a_forked_child() {
+    let mut forker = Child::spawn("fork", &[("pond", &unique_name("fork"))]);
+    let answers: Vec<String> = (0..USES.len()).map(|_| forker.line()).collect();
+    assert!(answers.iter().all(|a| a == "fine"), "{answers:#?}");
+    forker.expect("unharmed");
+    assert!(forker.wait().success());
+}

@@ -1,0 +1,210 @@
+//! One scenario, once for every crash point that it comes by: a victim dies there by a real SIGKILL, the others recover it, a
+//! successor goes on where it stopped, and everything is accounted for.
+
+use crate::puppet::Puppet;
+use crate::support::{eventually, unique_name};
+use millpond_shm::crash_point::{self, CrashPoint};
+use millpond_shm::{ConnectionInfo, Monitor, Snapshot};
+
+/// Blocks of the pond that `create` makes.
+pub const SLOTS: u64 = 32;
+/// A point that is passed often is tried at its first passes only.
+const PASSES: u32 = 3;
+/// Whether a point is passed can depend on who is faster; such a run is tried again.
+const TRIES: u32 = 5;
+
+/// Where the victim dies.
+#[derive(Clone, Copy, Debug)]
+pub struct Death {
+    pub point: CrashPoint,
+    pub pass: u32,
+}
+
+/// A story of three processes: a keeper that survives, a victim, and a successor that takes over from it.
+#[derive(Clone, Copy)]
+pub struct Scenario {
+    pub name: &'static str,
+    /// What the keeper does first; it has made the pond.
+    pub keeper: &'static [&'static str],
+    /// What the victim does before its crash point is armed. It attaches here, or in `action`.
+    pub victim: &'static [&'static str],
+    /// What the keeper does then, in threads of its own.
+    pub meanwhile: &'static [&'static str],
+    /// What the victim does with the point armed.
+    pub action: &'static [&'static str],
+    /// What the test does while the victim acts.
+    pub during: fn(&mut Run),
+    /// How the successor goes on, and what must have become of everything.
+    pub after: fn(&mut Run),
+}
+
+/// The processes of one run.
+pub struct Run {
+    pub name: String,
+    pub monitor: Monitor,
+    pub keeper: Puppet,
+    pub victim: Puppet,
+    /// `None`: the victim was killed when it had done all it had to do.
+    pub death: Option<Death>,
+    /// The connections as they were when the victim was recovered and nobody had taken over.
+    pub recovered: Snapshot,
+}
+
+impl Scenario {
+    /// Runs it without a crash point, and returns the points that the victim came by, with how often.
+    pub fn rehearse(&self) -> Vec<(CrashPoint, u32)> {
+        let mut run = self.begin();
+        run.victim.obey("mark");
+        run.act(self);
+        assert!(run.victim.finishes(), "{}: the victim died: {:?}", self.name, run.victim.events());
+        run.victim.obey("seen");
+        let points = run.victim.events().iter().filter_map(|e| parse_point(e)).collect();
+        run.victim.kill();
+        run.end(self);
+        points
+    }
+
+    /// Runs it once for every point that a rehearsal came by.
+    pub fn die_everywhere(&self) {
+        for (point, count) in self.rehearse() {
+            for pass in 1..=count.min(PASSES) {
+                self.die_at(Death { point, pass });
+            }
+        }
+    }
+
+    fn die_at(&self, death: Death) {
+        let place = format!("{}, {:?} ({}), pass {}", self.name, death.point, name_of(death.point), death.pass);
+        println!("{place}");
+        for _ in 0..TRIES {
+            let mut run = self.begin();
+            run.death = Some(death);
+            run.victim.obey(&format!("arm {} {}", index_of(death.point), death.pass));
+            run.act(self);
+            if run.victim.finishes() {
+                run.victim.kill(); // it did not come by this time
+                continue;
+            }
+            run.victim.assert_killed(&place);
+            run.end(self);
+            return;
+        }
+        panic!("{place}: not reached in {TRIES} tries");
+    }
+
+    fn begin(&self) -> Run {
+        let name = unique_name("crash");
+        let mut keeper = Puppet::start();
+        let mut victim = Puppet::start();
+        keeper.obey(&format!("create {name}"));
+        keeper.obey_all(self.keeper);
+        let monitor = Monitor::open(&name).expect("open a monitor");
+        let recovered = monitor.snapshot();
+        for command in self.victim {
+            victim.obey(&with_pond(command, &name));
+        }
+        keeper.obey_all(self.meanwhile);
+        Run { name, monitor, keeper, victim, death: None, recovered }
+    }
+}
+
+impl Run {
+    fn act(&mut self, scenario: &Scenario) {
+        self.keeper.falls_asleep();
+        for command in scenario.action {
+            self.victim.tell(&with_pond(command, &self.name));
+        }
+        (scenario.during)(self);
+    }
+
+    /// The victim is dead. The keeper recovers it unasked; nobody else is there to do it.
+    fn end(mut self, scenario: &Scenario) {
+        let victim = self.victim.pid();
+        // Of a process that died while joining the others know nothing yet: they find out when they next look at the table.
+        if self.died_at(CrashPoint::JoinClaimed) {
+            self.keeper.obey("recover");
+        }
+        let gone = || self.monitor.snapshot().processes.iter().all(|p| p.pid != victim);
+        eventually("the keeper has recovered the victim", gone);
+        self.recovered = self.monitor.snapshot();
+        self.assert_accounted();
+        (scenario.after)(&mut self);
+        self.assert_nothing_is_left();
+    }
+
+    pub fn died_at(&self, point: CrashPoint) -> bool {
+        self.death.is_some_and(|d| d.point == point)
+    }
+
+    /// Every buffer is free, queued, or held by somebody who lives.
+    pub fn assert_accounted(&self) {
+        let report = self.monitor.check();
+        assert!(report.is_clean(), "{:?}", report.problems);
+        assert_eq!(report.slots - SLOTS, self.added_slots());
+    }
+
+    fn added_slots(&self) -> u64 {
+        self.monitor.snapshot().pools.iter().skip(1).map(|p| u64::from(p.blocks)).sum()
+    }
+
+    /// Everybody has ended: every slot is free.
+    fn assert_nothing_is_left(&mut self) {
+        self.keeper.obey("leave-ports");
+        let report = self.monitor.check();
+        assert!(report.is_clean(), "{:?}", report.problems);
+        assert_eq!(
+            (report.free, report.queued, report.unsettled),
+            (report.slots, 0, 0),
+            "{report:?}, {:?}",
+            self.monitor.snapshot().connections
+        );
+        let processes = self.monitor.snapshot().processes;
+        assert_eq!(processes.len(), 1, "only the keeper is left: {processes:?}");
+    }
+
+    /// A new process in the pond.
+    pub fn successor(&self) -> Puppet {
+        let mut successor = Puppet::start();
+        successor.obey(&format!("attach {}", self.name));
+        successor
+    }
+
+    /// A successor's end: it leaves, and is gone.
+    pub fn leaves(&self, mut successor: Puppet) {
+        successor.obey("leave");
+        let pid = successor.pid();
+        eventually("it has left", || self.monitor.snapshot().processes.iter().all(|p| p.pid != pid));
+    }
+
+    /// A connection as it was after the recovery.
+    pub fn connection(&self, from: &str, to: &str) -> &ConnectionInfo {
+        find(&self.recovered, from, to).unwrap_or_else(|| panic!("no connection {from} -> {to}"))
+    }
+
+    /// A connection as it is now.
+    pub fn connection_now(&self, from: &str, to: &str) -> Option<ConnectionInfo> {
+        find(&self.monitor.snapshot(), from, to).cloned()
+    }
+}
+
+fn find<'a>(snapshot: &'a Snapshot, from: &str, to: &str) -> Option<&'a ConnectionInfo> {
+    snapshot.connections.iter().find(|c| c.from == from && c.to == to)
+}
+
+fn with_pond(command: &str, pond: &str) -> String {
+    if command == "attach" { format!("attach {pond}") } else { command.to_owned() }
+}
+
+pub fn index_of(point: CrashPoint) -> usize {
+    crash_point::ALL.iter().position(|(p, _)| *p == point).expect("a point of the list")
+}
+
+pub fn name_of(point: CrashPoint) -> &'static str {
+    crash_point::ALL[index_of(point)].1
+}
+
+/// `point INDEX COUNT`, as the actor says it.
+pub fn parse_point(event: &str) -> Option<(CrashPoint, u32)> {
+    let (index, count) = event.strip_prefix("point ")?.split_once(' ')?;
+    Some((crash_point::ALL[index.parse::<usize>().ok()?].0, count.parse().ok()?))
+}

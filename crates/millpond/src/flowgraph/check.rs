@@ -1,0 +1,338 @@
+//! Whether what a pipeline file says can be: names that exist, parameters that fit, ports that understand each other.
+
+use std::ops::Range;
+
+use millpond_shm::{ConnectionConfig, DType, Policy};
+
+use super::reader::{Draft, DraftBlock, DraftConnection, Located};
+use super::{Connection, Diagnostics, Flowgraph, Node, PortName};
+use crate::catalog::Catalog;
+use crate::error::Error;
+use crate::nearest::nearest;
+use crate::param::{Param, Params, Value, is_name};
+use crate::spec::{Port, Spec, dtype_names};
+
+/// Makes a flowgraph of what could be read, and adds everything that is wrong with it to the diagnostics.
+pub(super) fn check(
+    draft: Draft,
+    file_stem: &str,
+    catalog: &Catalog,
+    diagnostics: &mut Diagnostics,
+) -> Flowgraph {
+    let mut checker = Checker { catalog, diagnostics, blocks: Vec::new(), connections: Vec::new() };
+    let name = checker.flowgraph_name(draft.name, file_stem);
+    for block in draft.blocks {
+        checker.block(block);
+    }
+    let mut all_understood = draft.connections_complete;
+    for connection in draft.connections {
+        all_understood &= checker.connection(connection);
+    }
+    checker.types();
+    // A connection that was not understood may be the one that is missing.
+    if all_understood {
+        checker.required_inputs();
+    }
+    Flowgraph {
+        name,
+        duration: draft.duration,
+        pools: draft.pools,
+        blocks: checker.blocks.into_iter().map(|block| block.node).collect(),
+        connections: checker.connections.into_iter().map(|checked| checked.connection).collect(),
+    }
+}
+
+struct Checker<'a> {
+    catalog: &'a Catalog,
+    diagnostics: &'a mut Diagnostics,
+    blocks: Vec<CheckedBlock>,
+    connections: Vec<CheckedConnection>,
+}
+
+struct CheckedBlock {
+    node: Node,
+    span: Range<usize>,
+    /// `None` if the type or a parameter is wrong: then the ports are unknown, and nothing is said about them.
+    ports: Option<Ports>,
+}
+
+struct Ports {
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+}
+
+struct CheckedConnection {
+    connection: Connection,
+    span: Range<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Direction {
+    Input,
+    Output,
+}
+
+impl Ports {
+    fn of(&self, direction: Direction) -> &[Port] {
+        match direction {
+            Direction::Input => &self.inputs,
+            Direction::Output => &self.outputs,
+        }
+    }
+}
+
+impl Checker<'_> {
+    fn error(&mut self, span: &Range<usize>, message: impl Into<String>, help: Option<String>) {
+        self.diagnostics.add(Some(span.clone()), message, help);
+    }
+
+    fn flowgraph_name(&mut self, name: Option<Located<String>>, file_stem: &str) -> String {
+        let (name, span) = name.map_or((file_stem.to_owned(), None), |name| (name.value, Some(name.span)));
+        if !is_name(&name) {
+            let message = format!("a flowgraph cannot be called `{name}`");
+            self.diagnostics.add(span, message, Some(format!("set `name` to {NAME_RULE}")));
+        }
+        name
+    }
+
+    fn block(&mut self, draft: DraftBlock) {
+        let Located { value: name, span } = draft.name;
+        if !is_name(&name) {
+            self.error(&span, format!("a block cannot be called `{name}`"), Some(format!("use {NAME_RULE}")));
+        }
+        let (spec, params) = match &draft.block_type {
+            Some(block_type) => self.block_type(block_type, &draft.params),
+            None => (None, None),
+        };
+        if let Some(spec) = &spec {
+            self.missing_params(spec, &name, &span, &draft.params);
+        }
+        let ports = spec
+            .zip(params)
+            .map(|(spec, params)| Ports { inputs: spec.inputs(&params), outputs: spec.outputs(&params) });
+        let block_type = draft.block_type.map_or_else(String::new, |located| located.value);
+        let given = draft.params.into_iter().map(|(name, value)| (name.value, value)).collect();
+        let node = Node { name, block_type, given, restart: draft.restart };
+        self.blocks.push(CheckedBlock { node, span, ports });
+    }
+
+    /// The spec of a type, and a block's parameters if all of them are right.
+    fn block_type(
+        &mut self,
+        block_type: &Located<String>,
+        given: &[(Located<String>, Value)],
+    ) -> (Option<Spec>, Option<Params>) {
+        let spec = match self.catalog.find(&block_type.value) {
+            Ok(found) => found.spec().clone(),
+            Err(error) => {
+                let help = match error {
+                    Error::UnknownBlockType { nearest: Some(nearest), .. } => {
+                        format!("did you mean `{nearest}`?")
+                    }
+                    _ => format!(
+                        "known types: {}",
+                        names(self.catalog.iter().map(|known| known.spec().name()))
+                    ),
+                };
+                self.error(
+                    &block_type.span,
+                    format!("there is no block type `{}`", block_type.value),
+                    Some(help),
+                );
+                return (None, None);
+            }
+        };
+        for (name, value) in given {
+            let params = spec.params();
+            match params.iter().find(|param| param.name() == name.value) {
+                Some(param) => {
+                    if let Err(error) = param.check(value.clone()) {
+                        self.error(&name.span, error.to_string(), Some(format!("it is {}", param.doc())));
+                    }
+                }
+                None => {
+                    let help = match nearest(&name.value, params.iter().map(Param::name)) {
+                        Some(nearest) => format!("did you mean `{nearest}`?"),
+                        None if params.is_empty() => "it has no parameters".to_owned(),
+                        None => format!("its parameters: {}", names(params.iter().map(Param::name))),
+                    };
+                    let message = format!("`{}` has no parameter `{}`", spec.name(), name.value);
+                    self.error(&name.span, message, Some(help));
+                }
+            }
+        }
+        let given = given.iter().map(|(name, value)| (name.value.clone(), value.clone()));
+        let params = Params::new(&spec, given).ok();
+        (Some(spec), params)
+    }
+
+    fn missing_params(
+        &mut self,
+        spec: &Spec,
+        block: &str,
+        span: &Range<usize>,
+        given: &[(Located<String>, Value)],
+    ) {
+        for param in spec.params().iter().filter(|param| param.is_required()) {
+            if given.iter().all(|(name, _)| name.value != param.name()) {
+                let message = format!("block `{block}` needs the parameter `{}`", param.name());
+                self.error(span, message, Some(format!("it is {}: {}", param.doc(), param.expected())));
+            }
+        }
+    }
+
+    /// True if both ends were understood.
+    fn connection(&mut self, draft: DraftConnection) -> bool {
+        let from = self.port(&draft.from, Direction::Output);
+        let to = self.port(&draft.to, Direction::Input);
+        let (Some((from, _)), Some((to, input))) = (from, to) else { return false };
+        let config = ConnectionConfig {
+            depth: draft.config.depth.or(input.as_ref().and_then(|port| port.depth)),
+            policy: match (draft.config.policy, input.and_then(|port| port.policy)) {
+                (Policy::Block, Some(of_port)) => of_port,
+                (of_connection, _) => of_connection,
+            },
+            ..draft.config
+        };
+        let span = draft.from.span.start..draft.to.span.end.max(draft.from.span.end);
+        if self.connections.iter().any(|other| other.connection.from == from && other.connection.to == to) {
+            self.error(&span, format!("`{from}` and `{to}` are connected twice"), None);
+        } else {
+            self.connections.push(CheckedConnection { connection: Connection { from, to, config }, span });
+        }
+        true
+    }
+
+    /// The port that `block.port`, or `block` alone, means. Its spec is `None` when the block's ports are unknown.
+    fn port(&mut self, end: &Located<String>, direction: Direction) -> Option<(PortName, Option<Port>)> {
+        let (block, port) = match end.value.split_once('.') {
+            Some((block, port)) => (block, Some(port)),
+            None => (end.value.as_str(), None),
+        };
+        let Some(found) = self.blocks.iter().find(|known| known.node.name == block) else {
+            let known = || self.blocks.iter().map(|known| known.node.name.as_str());
+            let help = match nearest(block, known()) {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => format!("the blocks: {}", names(known())),
+            };
+            self.error(&end.span, format!("there is no block `{block}`"), Some(help));
+            return None;
+        };
+        let named = |port: &str| PortName { block: block.to_owned(), port: port.to_owned() };
+        let Some(ports) = &found.ports else { return Some((named(port.unwrap_or("?")), None)) };
+        let candidates = ports.of(direction);
+        let (one, other) = match direction {
+            Direction::Input => ("input", Direction::Output),
+            Direction::Output => ("output", Direction::Input),
+        };
+        let listed = || match candidates {
+            [] => format!("`{block}` has no {one}s"),
+            ports => format!("its {one}s: {}", names(ports.iter().map(Port::name))),
+        };
+        match (port, candidates) {
+            (None, [only]) => Some((named(only.name()), Some(only.clone()))),
+            (None, _) => {
+                let message = format!("which {one} of `{block}`? Write `{block}.PORT`");
+                let help = listed();
+                self.error(&end.span, message, Some(help));
+                None
+            }
+            (Some(port), candidates) => {
+                if let Some(found) = candidates.iter().find(|candidate| candidate.name() == port) {
+                    return Some((named(port), Some(found.clone())));
+                }
+                let wrong_way = ports.of(other).iter().any(|candidate| candidate.name() == port);
+                let help = match nearest(port, candidates.iter().map(Port::name)) {
+                    _ if wrong_way => "connections go from an output to an input".to_owned(),
+                    Some(nearest) => format!("did you mean `{block}.{nearest}`?"),
+                    None => listed(),
+                };
+                self.error(&end.span, format!("block `{block}` has no {one} `{port}`"), Some(help));
+                None
+            }
+        }
+    }
+
+    /// What one side of a connection can send must be something that the other side takes.
+    fn types(&mut self) {
+        for index in 0..self.connections.len() {
+            let CheckedConnection { connection: Connection { from, to, .. }, span } =
+                &self.connections[index];
+            let (from, to, span) = (from.clone(), to.clone(), span.clone());
+            let (Some(output), Some(input)) =
+                (self.spec_of(&from, Direction::Output), self.spec_of(&to, Direction::Input))
+            else {
+                continue;
+            };
+            let sent = self.possible_dtypes(&from, self.connections.len());
+            if !overlap(&sent, &input.dtypes) {
+                let message = format!(
+                    "`{from}` sends {}, but `{to}` takes {}",
+                    dtype_names(&sent),
+                    dtype_names(&input.dtypes)
+                );
+                self.error(&span, message, None);
+            } else if !output.shape.is_empty()
+                && !input.shape.is_empty()
+                && output.shape.len() != input.shape.len()
+            {
+                let message = format!(
+                    "`{from}` sends buffers of shape [{}], but `{to}` takes [{}]",
+                    output.shape.join(", "),
+                    input.shape.join(", ")
+                );
+                self.error(&span, message, None);
+            }
+        }
+    }
+
+    /// The item types that can come out of an output; empty: any. An output like an input can only send what that input
+    /// receives. `hops` ends the search in flowgraphs with loops.
+    fn possible_dtypes(&self, output: &PortName, hops: usize) -> Vec<DType> {
+        let Some(port) = self.spec_of(output, Direction::Output) else { return Vec::new() };
+        let Some(like) = port.like.as_ref().filter(|_| hops > 0) else { return port.dtypes };
+        let input = PortName { block: output.block.clone(), port: like.clone() };
+        let accepted = self.spec_of(&input, Direction::Input).map_or_else(Vec::new, |port| port.dtypes);
+        let Some(feed) = self.connections.iter().find(|c| c.connection.to == input) else { return accepted };
+        let received = self.possible_dtypes(&feed.connection.from, hops - 1);
+        match (received.is_empty(), accepted.is_empty()) {
+            (true, _) => accepted,
+            (_, true) => received,
+            // If nothing is in common, the mistake is at the input, and is reported there.
+            _ if !overlap(&received, &accepted) => accepted,
+            _ => received.into_iter().filter(|dtype| accepted.contains(dtype)).collect(),
+        }
+    }
+
+    fn spec_of(&self, name: &PortName, direction: Direction) -> Option<Port> {
+        let block = self.blocks.iter().find(|block| block.node.name == name.block)?;
+        block.ports.as_ref()?.of(direction).iter().find(|port| port.name() == name.port).cloned()
+    }
+
+    fn required_inputs(&mut self) {
+        let mut missing = Vec::new();
+        for block in &self.blocks {
+            let inputs = block.ports.iter().flat_map(|ports| &ports.inputs);
+            for input in inputs.filter(|input| !input.optional) {
+                let name = PortName { block: block.node.name.clone(), port: input.name().to_owned() };
+                if self.connections.iter().all(|c| c.connection.to != name) {
+                    missing.push((block.span.clone(), name, input.doc().to_owned()));
+                }
+            }
+        }
+        for (span, name, doc) in missing {
+            let help = format!("add a connection to it in `connect`; it takes {doc}");
+            self.error(&span, format!("nothing is connected to the input `{name}`"), Some(help));
+        }
+    }
+}
+
+const NAME_RULE: &str = "letters, digits, `_` and `-`, at most 32 of them";
+
+fn overlap(a: &[DType], b: &[DType]) -> bool {
+    a.is_empty() || b.is_empty() || a.iter().any(|dtype| b.contains(dtype))
+}
+
+fn names<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.collect::<Vec<_>>().join(", ")
+}

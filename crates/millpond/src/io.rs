@@ -1,0 +1,289 @@
+//! What a block sees of the world while it works: its inputs, outputs and parameters.
+
+use std::time::Duration;
+
+use millpond_shm::{Allocator, Buffer, BufferMut, DType, Pond, StreamFormat, Waiter};
+
+use crate::block::{Pause, WorkResult};
+use crate::error::{Error, Result};
+use crate::param::{FromValue, Params};
+use crate::ports::{InputPort, OutputPort};
+use crate::process::NOTE_PREFIX;
+use crate::spec::Spec;
+use crate::statistics::Statistics;
+
+/// The inputs, outputs and parameters of a block. Ports and parameters are named as in the block's [`Spec`].
+///
+/// # Panics
+/// Every function panics when given a name that the spec does not state: a bug of the block, and reported as such.
+pub struct Io {
+    block: String,
+    params: Params,
+    pub(crate) inputs: Vec<InputPort>,
+    pub(crate) outputs: Vec<OutputPort>,
+    pub(crate) statistics: Statistics,
+    pub(crate) waiter: Waiter,
+    pond: Pond,
+    allocator: Allocator,
+    /// Bytes of the buffer that could not be had.
+    starved_of: Option<usize>,
+    /// A buffer that has been waited for.
+    spare: Option<BufferMut>,
+}
+
+impl Io {
+    /// Takes the receiving ends of all inputs. Outputs are taken when their formats are known.
+    pub(crate) fn open(
+        pond: &Pond,
+        block: &str,
+        spec: &Spec,
+        params: Params,
+        waiter: Waiter,
+    ) -> Result<Self> {
+        pond.declare_block(block, spec.name())?;
+        let statistics = Statistics::new(pond.block_counters(block)?);
+        let inputs = spec.inputs(&params).into_iter();
+        let inputs = inputs.map(|port| InputPort::open(pond, block, port, &waiter)).collect::<Result<_>>()?;
+        let published = if statistics.starts() > 1 { published(pond, block)? } else { Vec::new() };
+        let outputs = spec.outputs(&params).into_iter().map(|port| {
+            let published =
+                published.iter().find(|(name, _)| name == port.name()).map_or(0, |(_, count)| *count);
+            OutputPort::new(block, port, published)
+        });
+        Ok(Self {
+            block: block.to_owned(),
+            outputs: outputs.collect(),
+            params,
+            inputs,
+            statistics,
+            waiter,
+            pond: pond.clone(),
+            allocator: pond.allocator(),
+            starved_of: None,
+            spare: None,
+        })
+    }
+
+    /// The block's name in the flowgraph.
+    pub fn block(&self) -> &str {
+        &self.block
+    }
+
+    /// The present value of a parameter.
+    ///
+    /// # Panics
+    /// As [`Params::get`].
+    pub fn param<T: FromValue>(&self, name: &str) -> T {
+        self.params.get(name)
+    }
+
+    /// Takes the next buffer of an input.
+    ///
+    /// # Errors
+    /// [`Pause::NeedInput`] if there is none yet, [`Pause::Done`] if there will never be one.
+    pub fn take(&mut self, input: &str) -> Result<Buffer, Pause> {
+        match self.try_take(input)? {
+            Some(buffer) => Ok(buffer),
+            None if self.ended(input) => Err(Pause::Done),
+            None => Err(Pause::NeedInput),
+        }
+    }
+
+    /// Takes the next buffer of an input to change it in place. It is copied only if somebody else can still see it.
+    ///
+    /// # Errors
+    /// As [`take`](Io::take), and [`Pause::OutputFull`] if a copy is needed and no buffer is free; the input then keeps its buffer.
+    pub fn take_mut(&mut self, input: &str) -> Result<BufferMut, Pause> {
+        let shared = match self.take(input)?.try_into_mut() {
+            Ok(buffer) => return Ok(buffer),
+            Err(shared) => shared,
+        };
+        match shared.clone().into_mut(&mut self.allocator) {
+            Ok(copy) => Ok(copy),
+            Err(error) => {
+                let bytes = shared.len();
+                self.input(input).put_back(shared);
+                Err(self.starved(error.into(), bytes))
+            }
+        }
+    }
+
+    /// Takes the next buffer of an input, if there is one.
+    ///
+    /// # Errors
+    /// If the input's queue is corrupt.
+    pub fn try_take(&mut self, input: &str) -> Result<Option<Buffer>> {
+        let index = self.input_index(input);
+        self.inputs[index].take(&mut self.statistics)
+    }
+
+    /// Looks at the next buffer of an input without taking it.
+    ///
+    /// # Errors
+    /// If the input's queue is corrupt.
+    pub fn peek(&mut self, input: &str) -> Result<Option<&Buffer>> {
+        let index = self.input_index(input);
+        self.inputs[index].peek(&mut self.statistics)
+    }
+
+    /// Whether an input's stream has ended and all of it has been taken.
+    pub fn ended(&self, input: &str) -> bool {
+        self.inputs[self.input_index(input)].has_ended()
+    }
+
+    /// The format of an input's stream: known from the start on, except for an optional input whose sender has not stated it.
+    pub fn format(&self, input: &str) -> Option<&StreamFormat> {
+        self.inputs[self.input_index(input)].known_format()
+    }
+
+    /// States the format of an output's stream. Called in [`Block::start`](crate::Block::start); receivers learn it before the
+    /// first buffer. An extent of 0 in its shape may differ from buffer to buffer.
+    ///
+    /// # Errors
+    /// [`Error::StreamMismatch`] if it is not what the port promises.
+    pub fn set_format(&mut self, output: &str, format: StreamFormat) -> Result<()> {
+        let index = self.output_index(output);
+        self.outputs[index].open(&self.pond, format, &self.waiter)
+    }
+
+    /// A new buffer to fill and send on `output`. Allocate before taking input or changing the block's state, so that nothing
+    /// is lost if the block is called again.
+    ///
+    /// # Errors
+    /// [`Pause::OutputFull`] if no buffer is free now; failure if none can ever be that large.
+    pub fn new_buffer(&mut self, output: &str, dtype: DType, shape: &[u32]) -> Result<BufferMut, Pause> {
+        let bytes = shape.iter().map(|extent| *extent as usize).product::<usize>() * dtype.size_bytes();
+        let index = self.output_index(output);
+        let spare = self.spare.take().filter(|spare| spare.capacity() >= bytes);
+        let mut buffer = match spare.map_or_else(|| self.outputs[index].allocate(bytes), Ok) {
+            Ok(buffer) => buffer,
+            Err(error) => return Err(self.starved(error, bytes)),
+        };
+        buffer.set_array(dtype, shape)?;
+        let port = &mut self.outputs[index];
+        buffer.set_sequence(port.next_sequence);
+        port.next_sequence += 1;
+        Ok(buffer)
+    }
+
+    /// Sends a buffer on an output. If there is no room it is kept and sent before the next `work`.
+    ///
+    /// # Errors
+    /// If the output's queue is corrupt.
+    pub fn send(&mut self, output: &str, buffer: impl Into<Buffer>) -> WorkResult {
+        let index = self.output_index(output);
+        self.outputs[index].send(buffer.into(), &mut self.statistics)?;
+        Ok(())
+    }
+
+    /// How often a process started to run this block, this one included: more than 1 after a restart.
+    pub fn starts(&self) -> u64 {
+        self.statistics.starts()
+    }
+
+    /// Number of the next buffer from [`new_buffer`](Io::new_buffer). In [`Block::start`](crate::Block::start) it tells how many
+    /// buffers earlier processes of this block have sent on the output: a restarted source goes on behind them.
+    pub fn next_sequence(&self, output: &str) -> u64 {
+        self.outputs[self.output_index(output)].next_sequence
+    }
+
+    /// Tells the user something, in one line.
+    pub fn note(&self, line: &str) {
+        use std::io::Write as _;
+        // Nobody may be listening any more; that is no reason to fail.
+        let _ = writeln!(std::io::stderr(), "{NOTE_PREFIX}{line}");
+    }
+
+    /// Sends what is kept, as far as there is room; true if nothing is left.
+    pub(crate) fn flush(&mut self) -> Result<bool> {
+        let mut all = true;
+        for port in &mut self.outputs {
+            if port.has_pending() {
+                all &= port.flush(&mut self.statistics)?;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether something that is kept can be sent; if nothing is kept, whether every output has room.
+    pub(crate) fn has_room(&mut self) -> bool {
+        if self.outputs.iter().any(OutputPort::has_pending) {
+            self.outputs.iter_mut().any(|port| port.has_pending() && port.has_room())
+        } else {
+            self.outputs.iter_mut().all(OutputPort::has_room)
+        }
+    }
+
+    /// An input that the block has found empty has something now.
+    pub(crate) fn has_news(&self) -> bool {
+        self.inputs.iter().any(InputPort::has_news)
+    }
+
+    /// Nothing will come on any input, as far as can be known.
+    pub(crate) fn expects_nothing(&self) -> bool {
+        self.inputs.iter().all(InputPort::expects_nothing)
+    }
+
+    pub(crate) fn stop_requested(&self) -> bool {
+        self.pond.stop_requested()
+    }
+
+    /// Waits for the buffer that the block could not have, at most `timeout`; false if it wants none.
+    pub(crate) fn wait_for_buffer(&mut self, timeout: Duration) -> Result<bool> {
+        let Some(bytes) = self.starved_of else { return Ok(false) };
+        let port = self.outputs.first_mut();
+        let got = match port {
+            Some(port) => port.allocate_timeout(bytes, timeout),
+            None => self.allocator.allocate_timeout(bytes, timeout).map_err(Error::Pond),
+        };
+        match got {
+            Ok(buffer) => (self.spare, self.starved_of) = (Some(buffer), None),
+            Err(Error::Pond(millpond_shm::Error::PoolExhausted { .. })) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    /// An exhausted pool is back-pressure, anything else a failure.
+    fn starved(&mut self, error: Error, bytes: usize) -> Pause {
+        match error {
+            Error::Pond(millpond_shm::Error::PoolExhausted { .. }) => {
+                self.starved_of = Some(bytes);
+                Pause::OutputFull
+            }
+            error => Pause::Failed(error),
+        }
+    }
+
+    fn input(&mut self, name: &str) -> &mut InputPort {
+        let index = self.input_index(name);
+        &mut self.inputs[index]
+    }
+
+    fn input_index(&self, name: &str) -> usize {
+        let found = self.inputs.iter().position(|port| port.spec.name() == name);
+        found.unwrap_or_else(|| panic!("the spec states no input `{name}`"))
+    }
+
+    fn output_index(&self, name: &str) -> usize {
+        let found = self.outputs.iter().position(|port| port.spec.name() == name);
+        found.unwrap_or_else(|| panic!("the spec states no output `{name}`"))
+    }
+}
+
+/// How many buffers the block has published on each output, as the queues themselves count it. After a kill in the middle of a
+/// fan-out the connections may differ by one; the smaller number makes sure that nothing is left out.
+fn published(pond: &Pond, block: &str) -> Result<Vec<(String, u64)>> {
+    let snapshot = millpond_shm::Monitor::open(pond.name())?.snapshot();
+    let mut published: Vec<(String, u64)> = Vec::new();
+    for connection in snapshot.connections {
+        let Some(port) = connection.from.strip_prefix(block).and_then(|rest| rest.strip_prefix('.')) else {
+            continue;
+        };
+        match published.iter_mut().find(|(name, _)| name == port) {
+            Some((_, count)) => *count = (*count).min(connection.published),
+            None => published.push((port.to_owned(), connection.published)),
+        }
+    }
+    Ok(published)
+}

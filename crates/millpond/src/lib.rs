@@ -1,0 +1,66 @@
+//! Streaming pipelines whose every block may be its own process.
+//!
+//! A *flowgraph* is made of [blocks](Block), whose ports are joined by connections. Buffers flow from output to input ports; they
+//! lie in shared memory ([`millpond_shm`]), so a block hands them on without copying, and a block that is killed takes nothing with
+//! it. This crate has the parts: the [`Block`] trait and what a block sees ([`Io`]), the blocks that come with Millpond
+//! ([`Catalog::builtin`]), the pipeline file ([`flowgraph`]), and the [`supervisor`] that runs each block as its own process and
+//! starts it again when it dies. Data never flows through the supervisor.
+//!
+//! ```no_run
+//! use millpond::{Catalog, Flowgraph, supervisor::{Launcher, Supervisor}};
+//!
+//! let catalog = Catalog::builtin();
+//! let flowgraph = Flowgraph::load("examples/telemetry.toml".as_ref(), &catalog)?;
+//! // Each block is started as `this-program block TYPE NAME --pond ...`; see `BlockProcess`.
+//! let supervisor = Supervisor::new(flowgraph, Launcher::this_program()?)?;
+//! let summary = supervisor.run(&mut |event| println!("{event:?}"))?;
+//! println!("{:?}", summary.outcome);
+//! # Ok::<(), millpond::Error>(())
+//! ```
+
+mod block;
+mod blocks;
+mod catalog;
+mod duration;
+mod error;
+pub mod flowgraph;
+mod io;
+mod latency;
+mod nearest;
+mod pace;
+mod param;
+mod ports;
+mod process;
+mod runner;
+pub mod samples;
+mod spec;
+mod statistics;
+mod stop;
+pub mod stream;
+pub mod supervisor;
+#[cfg(test)]
+mod temp_dir;
+pub mod testing;
+
+pub use block::{Block, Pause, WorkResult};
+pub use catalog::{BlockType, Catalog};
+pub use duration::parse_duration;
+pub use error::{Context, Error, Result};
+pub use flowgraph::Flowgraph;
+pub use io::Io;
+pub use pace::Pace;
+pub use param::{FromValue, Param, Params, Value};
+pub use process::BlockProcess;
+pub use spec::{Port, Spec};
+pub use statistics::{BlockStatistics, LatencySummary, Stage};
+
+pub use millpond_shm::{Buffer, BufferMut, DType, Policy, StreamFormat, Timestamp};
+
+/// What the author of a block needs.
+pub mod prelude {
+    pub use crate::samples::{MapSamples, REAL, ReadSamples};
+    pub use crate::{
+        Block, Buffer, BufferMut, Context, DType, Error, Io, Pace, Param, Params, Pause, Port, Result, Spec,
+        StreamFormat, Timestamp, WorkResult,
+    };
+}

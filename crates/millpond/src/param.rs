@@ -1,0 +1,407 @@
+//! Parameters of blocks: what a block type states about them, and the values of one block.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::nearest::nearest;
+use crate::spec::Spec;
+
+/// A parameter as its block type states it. Without a default it must be given.
+#[derive(Clone, Debug)]
+pub struct Param {
+    name: String,
+    doc: String,
+    kind: Kind,
+    unit: &'static str,
+    presence: Presence,
+    min: f64,
+    max: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Bool,
+    Int,
+    Float,
+    Text,
+    Names,
+}
+
+#[derive(Clone, Debug)]
+enum Presence {
+    Required,
+    Optional,
+    Default(Value),
+}
+
+/// The value of a parameter.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Value {
+    /// Yes or no.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A number.
+    Float(f64),
+    /// Any text, a path for example.
+    Text(String),
+    /// Several names.
+    Names(Vec<String>),
+}
+
+impl Param {
+    fn new(name: &str, doc: &str, kind: Kind) -> Self {
+        let (min, max) = (f64::NEG_INFINITY, f64::INFINITY);
+        Self { name: name.into(), doc: doc.into(), kind, unit: "", presence: Presence::Required, min, max }
+    }
+
+    /// Yes or no. `doc` says in a few words what the parameter means.
+    pub fn bool(name: &str, doc: &str) -> Self {
+        Self::new(name, doc, Kind::Bool)
+    }
+
+    /// A whole number.
+    pub fn int(name: &str, doc: &str) -> Self {
+        Self::new(name, doc, Kind::Int)
+    }
+
+    /// A number.
+    pub fn float(name: &str, doc: &str) -> Self {
+        Self::new(name, doc, Kind::Float)
+    }
+
+    /// Text, a path for example.
+    pub fn text(name: &str, doc: &str) -> Self {
+        Self::new(name, doc, Kind::Text)
+    }
+
+    /// At least one name, all different, each made of letters, digits, `_` and `-`.
+    pub fn names(name: &str, doc: &str) -> Self {
+        Self::new(name, doc, Kind::Names)
+    }
+
+    /// The value when none is given.
+    pub fn default(mut self, value: impl Into<Value>) -> Self {
+        self.presence = Presence::Default(value.into());
+        self
+    }
+
+    /// The parameter may be left out; the block then reads it as `None`.
+    pub fn optional(mut self) -> Self {
+        self.presence = Presence::Optional;
+        self
+    }
+
+    /// The smallest and the largest number allowed.
+    pub fn range(mut self, min: f64, max: f64) -> Self {
+        (self.min, self.max) = (min, max);
+        self
+    }
+
+    /// The unit of the number: `Hz`, `s`, `bytes`.
+    pub fn unit(mut self, unit: &'static str) -> Self {
+        self.unit = unit;
+        self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it means.
+    pub fn doc(&self) -> &str {
+        &self.doc
+    }
+
+    /// The value when none is given, if there is one.
+    pub fn default_value(&self) -> Option<&Value> {
+        match &self.presence {
+            Presence::Default(value) => Some(value),
+            Presence::Required | Presence::Optional => None,
+        }
+    }
+
+    /// There is no block without it.
+    pub fn is_required(&self) -> bool {
+        matches!(self.presence, Presence::Required)
+    }
+
+    /// What may be given, in words: `a number from 0.1 to 1000 (Hz)`.
+    pub fn expected(&self) -> String {
+        let what = match self.kind {
+            Kind::Bool => "true or false",
+            Kind::Int => "a whole number",
+            Kind::Float => "a number",
+            Kind::Text => "text",
+            Kind::Names => "a list of different names (letters, digits, `_`, `-`)",
+        };
+        let range = match (self.min.is_finite(), self.max.is_finite()) {
+            (true, true) => format!(" from {} to {}", self.min, self.max),
+            (true, false) => format!(" of at least {}", self.min),
+            (false, true) => format!(" of at most {}", self.max),
+            (false, false) => String::new(),
+        };
+        let unit = if self.unit.is_empty() { String::new() } else { format!(" ({})", self.unit) };
+        format!("{what}{range}{unit}")
+    }
+
+    /// The value as the block will read it.
+    ///
+    /// # Errors
+    /// [`Error::BadParameter`] for a value of another type or out of range.
+    pub fn check(&self, value: Value) -> Result<Value> {
+        let value = match (self.kind, value) {
+            (Kind::Float, Value::Int(number)) => Value::Float(number as f64),
+            (_, value) => value,
+        };
+        let fits = match (self.kind, &value) {
+            (Kind::Bool, Value::Bool(_)) | (Kind::Text, Value::Text(_)) => true,
+            (Kind::Int, Value::Int(number)) => (self.min..=self.max).contains(&(*number as f64)),
+            (Kind::Float, Value::Float(number)) => (self.min..=self.max).contains(number),
+            (Kind::Names, Value::Names(names)) => {
+                let differs = |i: usize| !names[..i].contains(&names[i]);
+                !names.is_empty() && (0..names.len()).all(|i| is_name(&names[i]) && differs(i))
+            }
+            _ => false,
+        };
+        if fits { Ok(value) } else { Err(self.mismatch(value.to_string())) }
+    }
+
+    /// Reads the value from text as it is given on a command line; names are separated by commas.
+    ///
+    /// # Errors
+    /// As [`check`](Param::check).
+    pub fn parse(&self, text: &str) -> Result<Value> {
+        let value = match self.kind {
+            Kind::Bool => text.parse().ok().map(Value::Bool),
+            Kind::Int => text.parse().ok().map(Value::Int),
+            Kind::Float => text.parse().ok().map(Value::Float),
+            Kind::Text => Some(Value::Text(text.to_owned())),
+            Kind::Names => Some(Value::Names(text.split(',').map(|name| name.trim().to_owned()).collect())),
+        };
+        self.check(value.ok_or_else(|| self.mismatch(format!("`{text}`")))?)
+    }
+
+    fn mismatch(&self, found: String) -> Error {
+        Error::BadParameter { name: self.name.clone(), expected: self.expected(), found }
+    }
+}
+
+/// Whether `text` can name a block, a port or the like.
+pub(crate) fn is_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    !text.is_empty() && text.len() <= 32 && text.chars().all(allowed)
+}
+
+/// As a command line takes it; see [`Param::parse`].
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Bool(value) => write!(f, "{value}"),
+            Value::Int(value) => write!(f, "{value}"),
+            Value::Float(value) => write!(f, "{value}"),
+            Value::Text(value) => f.write_str(value),
+            Value::Names(names) => f.write_str(&names.join(",")),
+        }
+    }
+}
+
+/// The values of one block's parameters, complete and checked.
+#[derive(Clone, Debug)]
+pub struct Params {
+    values: Vec<(String, Value)>,
+}
+
+impl Params {
+    /// Completes the values given with the defaults and checks them all.
+    ///
+    /// # Errors
+    /// The first of [`Error::UnknownParameter`], [`Error::BadParameter`] and [`Error::MissingParameter`].
+    pub fn new(spec: &Spec, given: impl IntoIterator<Item = (String, Value)>) -> Result<Self> {
+        let mut values = Vec::new();
+        for (name, value) in given {
+            let param = find(spec, &name)?;
+            values.push((name, param.check(value)?));
+        }
+        Self { values }.complete(spec)
+    }
+
+    /// Like [`new`](Params::new), with values as a command line gives them.
+    ///
+    /// # Errors
+    /// As [`new`](Params::new).
+    pub fn parse<'a>(spec: &Spec, given: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self> {
+        let parsed =
+            given.into_iter().map(|(name, text)| Ok((name.to_owned(), find(spec, name)?.parse(text)?)));
+        Self { values: parsed.collect::<Result<_>>()? }.complete(spec)
+    }
+
+    fn complete(mut self, spec: &Spec) -> Result<Self> {
+        for param in &spec.params {
+            if self.values.iter().any(|(name, _)| *name == param.name) {
+                continue;
+            }
+            match &param.presence {
+                Presence::Default(value) => self.values.push((param.name.clone(), value.clone())),
+                Presence::Optional => {}
+                Presence::Required => {
+                    let (block_type, name, doc) = (spec.name.clone(), param.name.clone(), param.doc.clone());
+                    return Err(Error::MissingParameter { block_type, name, doc });
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    /// The value of a parameter.
+    ///
+    /// # Panics
+    /// If the block's spec states no such parameter, or one whose kind, range or presence does not fit `T`.
+    pub fn get<T: FromValue>(&self, name: &str) -> T {
+        let value = self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        T::from_value(value).unwrap_or_else(|| {
+            panic!(
+                "parameter `{name}` ({value:?}) is no {}: see the block's spec",
+                std::any::type_name::<T>()
+            )
+        })
+    }
+
+    /// Names and values, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.values.iter().map(|(name, value)| (name.as_str(), value))
+    }
+}
+
+fn find<'a>(spec: &'a Spec, name: &str) -> Result<&'a Param> {
+    spec.params.iter().find(|param| param.name == name).ok_or_else(|| Error::UnknownParameter {
+        block_type: spec.name.clone(),
+        name: name.to_owned(),
+        nearest: nearest(name, spec.params.iter().map(Param::name)).map(str::to_owned),
+    })
+}
+
+/// Types as which a block can read a parameter.
+pub trait FromValue: Sized {
+    /// The value as this type, if it fits. `None` stands for an optional parameter that was not given.
+    fn from_value(value: Option<&Value>) -> Option<Self>;
+}
+
+impl<T: FromValue> FromValue for Option<T> {
+    fn from_value(value: Option<&Value>) -> Option<Self> {
+        match value {
+            None => Some(None),
+            value => T::from_value(value).map(Some),
+        }
+    }
+}
+
+macro_rules! from_value {
+    ($($variant:ident($value:ident) => $type:ty: $read:expr;)*) => {$(
+        impl FromValue for $type {
+            fn from_value(value: Option<&Value>) -> Option<Self> {
+                match value {
+                    Some(Value::$variant($value)) => $read,
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+
+from_value! {
+    Bool(value) => bool: Some(*value);
+    Int(value) => i64: Some(*value);
+    Int(value) => u64: (*value).try_into().ok();
+    Int(value) => u32: (*value).try_into().ok();
+    Int(value) => usize: (*value).try_into().ok();
+    Float(value) => f64: Some(*value);
+    Text(value) => String: Some(value.clone());
+    Names(value) => Vec<String>: Some(value.clone());
+}
+
+macro_rules! into_value {
+    ($($type:ty => $variant:ident;)*) => {$(
+        impl From<$type> for Value {
+            fn from(value: $type) -> Self {
+                Value::$variant(value.into())
+            }
+        }
+    )*};
+}
+
+into_value! {
+    bool => Bool;
+    i64 => Int;
+    i32 => Int;
+    u32 => Int;
+    f64 => Float;
+    String => Text;
+    &str => Text;
+    Vec<String> => Names;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec() -> Spec {
+        Spec::new("probe", "A block with one parameter of each kind")
+            .param(Param::float("rate_hz", "how often").range(0.1, 1000.0).unit("Hz").default(10.0))
+            .param(Param::int("count", "how many").range(0.0, f64::INFINITY).optional())
+            .param(Param::text("path", "the file"))
+            .param(Param::names("inputs", "the ports").default(vec!["a".to_owned()]))
+            .param(Param::bool("loud", "whether to shout").default(false))
+    }
+
+    fn refusal(given: &[(&str, &str)]) -> String {
+        Params::parse(&spec(), given.iter().copied()).expect_err("refused").to_string()
+    }
+
+    #[test]
+    fn values_are_read_with_their_defaults() {
+        let params = Params::parse(&spec(), [("path", "x.csv"), ("count", "7"), ("inputs", "a, b")]).unwrap();
+        assert_eq!(params.get::<f64>("rate_hz"), 10.0);
+        assert_eq!(params.get::<Option<u64>>("count"), Some(7));
+        assert_eq!(params.get::<String>("path"), "x.csv");
+        assert_eq!(params.get::<Vec<String>>("inputs"), ["a", "b"]);
+        assert!(!params.get::<bool>("loud"));
+    }
+
+    #[test]
+    fn whole_numbers_serve_as_numbers() {
+        let given = [("path".to_owned(), "p".into()), ("rate_hz".to_owned(), Value::Int(5))];
+        assert_eq!(Params::new(&spec(), given).unwrap().get::<f64>("rate_hz"), 5.0);
+    }
+
+    #[test]
+    fn refusals_say_what_was_expected_and_found() {
+        assert_eq!(refusal(&[("rat_hz", "1")]), "`probe` has no parameter `rat_hz`, did you mean `rate_hz`?");
+        assert_eq!(refusal(&[]), "`probe` needs the parameter `path`: the file");
+        assert_eq!(
+            refusal(&[("rate_hz", "0")]),
+            "parameter `rate_hz`: expected a number from 0.1 to 1000 (Hz), found 0"
+        );
+        assert_eq!(
+            refusal(&[("rate_hz", "fast")]),
+            "parameter `rate_hz`: expected a number from 0.1 to 1000 (Hz), found `fast`"
+        );
+        assert_eq!(
+            refusal(&[("count", "-1")]),
+            "parameter `count`: expected a whole number of at least 0, found -1"
+        );
+        assert_eq!(refusal(&[("loud", "yes")]), "parameter `loud`: expected true or false, found `yes`");
+        for names in ["", "a,a", "a.b", "a,,b"] {
+            assert!(refusal(&[("inputs", names)]).contains("a list of different names"), "{names}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "parameter `rate_hz` (Some(Float(10.0))) is no u32")]
+    fn reading_as_the_wrong_type_is_a_bug_of_the_block() {
+        let params = Params::parse(&spec(), [("path", "p")]).unwrap();
+        let _: u32 = params.get("rate_hz");
+    }
+}

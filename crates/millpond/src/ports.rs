@@ -1,0 +1,254 @@
+//! The two ends of a block's streams: a thin layer over the pond's ports that keeps what the pond cannot know.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use millpond_shm::{
+    Buffer, BufferMut, Input, InputConfig, Output, OutputConfig, Pond, ReceiveError, SendReason,
+    StreamFormat, Wait, Waiter,
+};
+
+use crate::error::{Error, Result};
+use crate::spec::Port;
+use crate::statistics::Statistics;
+
+/// An input port of the running block.
+pub(crate) struct InputPort {
+    pub(crate) spec: Port,
+    full_name: String,
+    input: Input,
+    /// The next buffer, looked at or given back but not taken.
+    next: Option<Buffer>,
+    /// The block looked for a buffer, and there was none.
+    found_empty: bool,
+    /// Nothing is connected.
+    unconnected: bool,
+    /// Nothing more will come.
+    ended: bool,
+    /// While the block drains: how many buffers it still takes.
+    remaining: Option<u64>,
+    format: Option<StreamFormat>,
+}
+
+impl InputPort {
+    pub(crate) fn open(pond: &Pond, block: &str, spec: Port, waiter: &Waiter) -> Result<Self> {
+        let full_name = format!("{block}.{}", spec.name());
+        let config = InputConfig { waiter: Some(waiter.clone()), ..InputConfig::default() };
+        let input = pond.input(&full_name, &config)?;
+        Ok(Self {
+            spec,
+            full_name,
+            input,
+            next: None,
+            found_empty: false,
+            unconnected: false,
+            ended: false,
+            remaining: None,
+            format: None,
+        })
+    }
+
+    /// The next buffer, if there is one.
+    pub(crate) fn take(&mut self, statistics: &mut Statistics) -> Result<Option<Buffer>> {
+        self.peek(statistics)?;
+        Ok(self.next.take())
+    }
+
+    /// The next buffer without taking it, if there is one.
+    pub(crate) fn peek(&mut self, statistics: &mut Statistics) -> Result<Option<&Buffer>> {
+        while self.next.is_none() && !self.ended {
+            if self.remaining == Some(0) {
+                self.ended = true;
+                break;
+            }
+            let received = self.input.try_receive();
+            self.unconnected = matches!(received, Err(ReceiveError::NotConnected));
+            match received {
+                Ok(buffer) => {
+                    statistics.count_taken(&buffer);
+                    self.remaining = self.remaining.map(|buffers| buffers - 1);
+                    self.next = Some(buffer);
+                }
+                Err(ReceiveError::EndOfStream) => self.ended = true,
+                // The sender's restart goes on with the same stream, so its death is none of the block's business.
+                Err(ReceiveError::SenderDied { .. }) => {}
+                Err(ReceiveError::Empty | ReceiveError::NotConnected | ReceiveError::Timeout) => {
+                    self.ended = self.remaining.is_some();
+                    break;
+                }
+                // The runner sees the stop as well.
+                Err(ReceiveError::Stopped) => break,
+                Err(error) => {
+                    return Err(Error::Failed {
+                        doing: format!("receive on `{}`", self.full_name),
+                        cause: error.into(),
+                    });
+                }
+            }
+        }
+        self.found_empty = self.next.is_none() && !self.ended;
+        Ok(self.next.as_ref())
+    }
+
+    /// Gives a buffer back that was taken but could not be worked on yet.
+    pub(crate) fn put_back(&mut self, buffer: Buffer) {
+        self.next = Some(buffer);
+    }
+
+    /// From now on takes only what is queued already, then behaves as if the stream had ended.
+    pub(crate) fn drain(&mut self) {
+        self.remaining.get_or_insert(self.input.queued());
+    }
+
+    /// Everything has been taken and nothing will come.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended && self.next.is_none()
+    }
+
+    /// The block has found this port empty, and would not any more.
+    pub(crate) fn has_news(&self) -> bool {
+        self.found_empty && self.input.has_news()
+    }
+
+    pub(crate) fn found_empty(&self) -> bool {
+        self.found_empty
+    }
+
+    /// Nothing will come as far as can be known: a connection may yet be made to an optional port.
+    pub(crate) fn expects_nothing(&self) -> bool {
+        self.has_ended() || self.spec.optional && self.unconnected
+    }
+
+    /// The format of the stream, once its sender has stated it.
+    ///
+    /// # Errors
+    /// [`Error::StreamMismatch`] if the port does not take such streams.
+    pub(crate) fn format(&mut self) -> Result<Option<&StreamFormat>> {
+        if self.format.is_none() {
+            self.format = self.input.format();
+            if let Some(format) = self.format.as_ref().filter(|format| !self.spec.admits(format)) {
+                return Err(mismatch(&self.full_name, &self.spec, format));
+            }
+        }
+        Ok(self.format.as_ref())
+    }
+
+    pub(crate) fn known_format(&self) -> Option<&StreamFormat> {
+        self.format.as_ref()
+    }
+}
+
+/// An output port of the running block. Its end is taken when its format is known.
+pub(crate) struct OutputPort {
+    pub(crate) spec: Port,
+    full_name: String,
+    output: Option<Output>,
+    /// Sent by the block, not yet by us: there was no room.
+    pending: VecDeque<Buffer>,
+    /// The first pending buffer has as many references as it can have. Nobody rings when one goes.
+    crowded: bool,
+    /// Number that the next new buffer carries.
+    pub(crate) next_sequence: u64,
+}
+
+impl OutputPort {
+    /// `published` is the number of buffers that earlier processes of the block have sent here.
+    pub(crate) fn new(block: &str, spec: Port, published: u64) -> Self {
+        let full_name = format!("{block}.{}", spec.name());
+        Self {
+            spec,
+            full_name,
+            output: None,
+            pending: VecDeque::new(),
+            crowded: false,
+            next_sequence: published,
+        }
+    }
+
+    /// States the stream's format and takes the sending end.
+    pub(crate) fn open(&mut self, pond: &Pond, format: StreamFormat, waiter: &Waiter) -> Result<()> {
+        if !self.spec.admits(&format) {
+            return Err(mismatch(&self.full_name, &self.spec, &format));
+        }
+        let config = OutputConfig { format, waiter: Some(waiter.clone()), wait: Wait::Adaptive };
+        self.output = Some(pond.output(&self.full_name, &config)?);
+        Ok(())
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.output.is_some()
+    }
+
+    /// A new buffer.
+    pub(crate) fn allocate(&mut self, bytes: usize) -> Result<BufferMut> {
+        Ok(self.output.as_mut().ok_or_else(|| not_open(&self.full_name))?.allocate(bytes)?)
+    }
+
+    /// Waits for a new buffer.
+    pub(crate) fn allocate_timeout(&mut self, bytes: usize, timeout: Duration) -> Result<BufferMut> {
+        Ok(self.output.as_mut().ok_or_else(|| not_open(&self.full_name))?.allocate_timeout(bytes, timeout)?)
+    }
+
+    pub(crate) fn send(&mut self, buffer: Buffer, statistics: &mut Statistics) -> Result<()> {
+        self.pending.push_back(buffer);
+        self.flush(statistics).map(drop)
+    }
+
+    /// Sends what is pending, as far as there is room; true if nothing is left.
+    pub(crate) fn flush(&mut self, statistics: &mut Statistics) -> Result<bool> {
+        let output = self.output.as_mut().ok_or_else(|| not_open(&self.full_name))?;
+        self.crowded = false;
+        while let Some(buffer) = self.pending.pop_front() {
+            match output.try_send(buffer) {
+                Ok(()) => statistics.count_sent(),
+                Err(error) => match error.reason {
+                    SendReason::Full | SendReason::Stopped | SendReason::TooManyReferences => {
+                        self.crowded = error.reason == SendReason::TooManyReferences;
+                        self.pending.push_front(error.buffer);
+                        return Ok(false);
+                    }
+                    // The connection says that a dead receiver is not waited for; the pond has counted the loss.
+                    SendReason::ReceiverDied { .. } => {}
+                    _ => {
+                        let doing = format!("send on `{}`", self.full_name);
+                        return Err(Error::Failed { doing, cause: error.into() });
+                    }
+                },
+            }
+        }
+        Ok(true)
+    }
+
+    /// A send would not have to wait for the receivers.
+    pub(crate) fn has_room(&mut self) -> bool {
+        self.output.as_mut().is_none_or(Output::can_send)
+    }
+
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.crowded
+    }
+
+    /// Tells every receiver that the stream has ended.
+    pub(crate) fn finish(&mut self) {
+        if let Some(output) = &mut self.output {
+            output.finish();
+        }
+    }
+}
+
+fn not_open(port: &str) -> Error {
+    Error::Refused(format!("port `{port}` has no format yet: state it in `start`"))
+}
+
+fn mismatch(port: &str, spec: &Port, format: &StreamFormat) -> Error {
+    let mut found = format.dtype.to_string();
+    if !format.shape.is_empty() {
+        let extent = |extent: &u32| if *extent == 0 { "any".to_owned() } else { extent.to_string() };
+        found += &format!(" [{}]", format.shape.iter().map(extent).collect::<Vec<_>>().join(", "));
+    }
+    Error::StreamMismatch { port: port.to_owned(), expected: spec.to_string(), found }
+}

@@ -1,0 +1,143 @@
+//! Real numbers in buffers, whatever their item type.
+
+use bytemuck::Pod;
+use millpond_shm::{Buffer, BufferMut, DType};
+
+use crate::error::{Error, Result};
+
+/// Item types whose every value is a real number that `f64` holds exactly.
+pub const REAL: [DType; 8] =
+    [DType::U8, DType::I8, DType::U16, DType::I16, DType::U32, DType::I32, DType::F32, DType::F64];
+
+/// Changing the samples of a buffer in place.
+pub trait MapSamples {
+    /// Replaces each sample by `change` of it. Integers are rounded and stay within their type's range.
+    ///
+    /// # Errors
+    /// If the items are none of [`REAL`].
+    fn map_samples(&mut self, change: impl Fn(f64) -> f64) -> Result<()>;
+}
+
+/// Reading the samples of a buffer as `f64`.
+pub trait ReadSamples {
+    /// Replaces the contents of `samples` by all samples of the buffer.
+    ///
+    /// # Errors
+    /// If the items are none of [`REAL`].
+    fn read_samples(&self, samples: &mut Vec<f64>) -> Result<()>;
+}
+
+/// Conversion from and to `f64`, exact for every value of the type.
+trait Sample: Pod {
+    fn to_f64(self) -> f64;
+    fn from_f64(value: f64) -> Self;
+}
+
+macro_rules! samples {
+    ($($type:ty: $round:expr;)*) => {$(
+        impl Sample for $type {
+            fn to_f64(self) -> f64 {
+                self.into()
+            }
+
+            fn from_f64(value: f64) -> Self {
+                // `as` keeps integers within range.
+                $round(value) as Self
+            }
+        }
+    )*};
+}
+
+samples! {
+    u8: f64::round;
+    i8: f64::round;
+    u16: f64::round;
+    i16: f64::round;
+    u32: f64::round;
+    i32: f64::round;
+    f32: std::convert::identity;
+    f64: std::convert::identity;
+}
+
+/// Runs `$body` with `$type` standing for the item type of `$dtype`.
+macro_rules! with_item_type {
+    ($dtype:expr, $type:ident => $body:expr) => {
+        match $dtype {
+            DType::U8 => {
+                type $type = u8;
+                $body
+            }
+            DType::I8 => {
+                type $type = i8;
+                $body
+            }
+            DType::U16 => {
+                type $type = u16;
+                $body
+            }
+            DType::I16 => {
+                type $type = i16;
+                $body
+            }
+            DType::U32 => {
+                type $type = u32;
+                $body
+            }
+            DType::I32 => {
+                type $type = i32;
+                $body
+            }
+            DType::F32 => {
+                type $type = f32;
+                $body
+            }
+            DType::F64 => {
+                type $type = f64;
+                $body
+            }
+            other => Err(not_real(other)),
+        }
+    };
+}
+
+impl MapSamples for BufferMut {
+    fn map_samples(&mut self, change: impl Fn(f64) -> f64) -> Result<()> {
+        fn map<T: Sample>(items: &mut [T], change: impl Fn(f64) -> f64) {
+            items.iter_mut().for_each(|item| *item = T::from_f64(change(item.to_f64())));
+        }
+        with_item_type!(self.dtype(), T => {
+            map::<T>(self.as_mut_slice()?, change);
+            Ok(())
+        })
+    }
+}
+
+impl ReadSamples for Buffer {
+    fn read_samples(&self, samples: &mut Vec<f64>) -> Result<()> {
+        samples.clear();
+        with_item_type!(self.dtype(), T => {
+            samples.extend(self.as_slice::<T>()?.iter().map(|item| item.to_f64()));
+            Ok(())
+        })
+    }
+}
+
+fn not_real(found: DType) -> Error {
+    Error::Refused(format!("expected samples that are real numbers, found {found}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_round_and_saturate() {
+        assert_eq!(i16::from_f64(1e9), i16::MAX);
+        assert_eq!(i16::from_f64(-1e9), i16::MIN);
+        assert_eq!(i16::from_f64(-2.5), -3);
+        assert_eq!(u8::from_f64(-1.0), 0);
+        assert_eq!(u8::from_f64(f64::NAN), 0);
+        assert_eq!(i32::from_f64(i32::MAX.to_f64()), i32::MAX);
+        assert_eq!(i32::from_f64(i32::MIN.to_f64()), i32::MIN);
+    }
+}

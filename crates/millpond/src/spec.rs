@@ -1,0 +1,203 @@
+//! What a block type states about itself: name, ports, parameters.
+
+use std::fmt;
+
+use millpond_shm::{DType, Policy, StreamFormat};
+
+use crate::param::{Param, Params};
+
+/// Name, ports and parameters of a block type. Made in [`Block::spec`](crate::Block::spec).
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub(crate) name: String,
+    pub(crate) doc: String,
+    pub(crate) inputs: Vec<Port>,
+    pub(crate) outputs: Vec<Port>,
+    pub(crate) params: Vec<Param>,
+}
+
+impl Spec {
+    /// A block type without ports and parameters yet. `doc` is one line, a sentence without its final stop.
+    pub fn new(name: &str, doc: &str) -> Self {
+        Self {
+            name: name.into(),
+            doc: doc.into(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            params: Vec::new(),
+        }
+    }
+
+    /// Adds an input port.
+    pub fn input(mut self, port: Port) -> Self {
+        self.inputs.push(port);
+        self
+    }
+
+    /// Adds an output port.
+    pub fn output(mut self, port: Port) -> Self {
+        self.outputs.push(port);
+        self
+    }
+
+    /// Adds a parameter.
+    pub fn param(mut self, param: Param) -> Self {
+        self.params.push(param);
+        self
+    }
+
+    /// The type's name, as pipeline files write it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What such a block does, in one line.
+    pub fn doc(&self) -> &str {
+        &self.doc
+    }
+
+    /// The parameters, in the order in which they were added.
+    pub fn params(&self) -> &[Param] {
+        &self.params
+    }
+
+    /// The input ports of a block with these parameters.
+    pub fn inputs(&self, params: &Params) -> Vec<Port> {
+        self.inputs.iter().flat_map(|port| port.expand(params)).collect()
+    }
+
+    /// The output ports of a block with these parameters.
+    pub fn outputs(&self, params: &Params) -> Vec<Port> {
+        self.outputs.iter().flat_map(|port| port.expand(params)).collect()
+    }
+}
+
+/// A port as its block type states it.
+#[derive(Clone, Debug)]
+pub struct Port {
+    pub(crate) name: String,
+    pub(crate) doc: String,
+    /// Item types that the port takes or sends; empty: any.
+    pub(crate) dtypes: Vec<DType>,
+    /// Dimensions by name; a number is a fixed extent; empty: any shape.
+    pub(crate) shape: Vec<String>,
+    /// Output: the input whose format it has.
+    pub(crate) like: Option<String>,
+    pub(crate) optional: bool,
+    pub(crate) depth: Option<u32>,
+    pub(crate) policy: Option<Policy>,
+    /// The port stands for one port for each name in this parameter.
+    pub(crate) one_for_each: Option<String>,
+}
+
+impl Port {
+    /// A port for streams of any type and shape. `doc` says in a few words what flows there.
+    pub fn new(name: &str, doc: &str) -> Self {
+        Self {
+            name: name.into(),
+            doc: doc.into(),
+            dtypes: Vec::new(),
+            shape: Vec::new(),
+            like: None,
+            optional: false,
+            depth: None,
+            policy: None,
+            one_for_each: None,
+        }
+    }
+
+    /// One port for each name in the parameter `names_param`, which must be of the kind [`Param::names`].
+    pub fn one_for_each(names_param: &str, doc: &str) -> Self {
+        Self { one_for_each: Some(names_param.into()), ..Self::new("*", doc) }
+    }
+
+    /// The item types that the port takes or sends.
+    pub fn dtypes(mut self, dtypes: impl IntoIterator<Item = DType>) -> Self {
+        self.dtypes = dtypes.into_iter().collect();
+        self
+    }
+
+    /// The dimensions of a buffer, by name; a number stands for a fixed extent: `["frames", "2"]`.
+    pub fn shape<'a>(mut self, dimensions: impl IntoIterator<Item = &'a str>) -> Self {
+        self.shape = dimensions.into_iter().map(str::to_owned).collect();
+        self
+    }
+
+    /// An output that sends streams of the same format as the input port `input`.
+    pub fn like(mut self, input: &str) -> Self {
+        self.like = Some(input.into());
+        self
+    }
+
+    /// An input that the block can do without.
+    pub fn optional(mut self) -> Self {
+        self.optional = true;
+        self
+    }
+
+    /// How many buffers wait at this input at most, unless the connection says otherwise.
+    pub fn depth(mut self, buffers: u32) -> Self {
+        self.depth = Some(buffers);
+        self
+    }
+
+    /// What a sender does when this input is full, unless the connection says otherwise.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// The port's name within its block.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What flows there.
+    pub fn doc(&self) -> &str {
+        &self.doc
+    }
+
+    fn expand(&self, params: &Params) -> Vec<Port> {
+        match &self.one_for_each {
+            None => vec![self.clone()],
+            Some(param) => {
+                let names: Vec<String> = params.get(param);
+                names.into_iter().map(|name| Port { name, one_for_each: None, ..self.clone() }).collect()
+            }
+        }
+    }
+
+    /// Whether streams of this format may flow here.
+    pub(crate) fn admits(&self, format: &StreamFormat) -> bool {
+        let dtype = self.dtypes.is_empty() || self.dtypes.contains(&format.dtype);
+        let shape = self.shape.is_empty()
+            || format.shape.is_empty()
+            || self.shape.len() == format.shape.len()
+                && self.shape.iter().zip(&format.shape).all(|(stated, found)| {
+                    // A named dimension may have any extent, and a stream's extent of 0 may vary.
+                    stated.parse::<u32>().map_or(true, |fixed| *found == 0 || fixed == *found)
+                });
+        dtype && shape
+    }
+}
+
+/// The stream that a port takes or sends: `f32 or f64 [frames, channels]`.
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&dtype_names(&self.dtypes))?;
+        if !self.shape.is_empty() {
+            write!(f, " [{}]", self.shape.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Item types in words: `i16, i32 or f32`.
+pub(crate) fn dtype_names(dtypes: &[DType]) -> String {
+    let names: Vec<&str> = dtypes.iter().map(|dtype| dtype.name()).collect();
+    match names.as_slice() {
+        [] => "any type".to_owned(),
+        [one] => (*one).to_owned(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    }
+}

@@ -1,0 +1,158 @@
+//! What a block publishes about itself, in counters in shared memory that outlive its process.
+
+use std::time::{Duration, Instant};
+
+use millpond_shm::{BlockCounters, Buffer, Timestamp};
+
+use crate::latency::Latencies;
+
+/// How far a block has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Stage {
+    /// No process has taken the block yet.
+    #[default]
+    Declared,
+    /// Its process waits for the formats of its inputs.
+    Starting,
+    /// It works.
+    Running,
+    /// It is done: its streams have ended.
+    Done,
+    /// It could not go on.
+    Failed,
+}
+
+/// Place of each number among the block's counters.
+#[derive(Clone, Copy)]
+enum Counter {
+    Stage,
+    Starts,
+    Taken,
+    Sent,
+    LatencyP50,
+    LatencyP99,
+    LatencyMax,
+}
+
+/// The numbers of one block, as anybody reads them from outside.
+#[derive(Clone, Debug, Default)]
+pub struct BlockStatistics {
+    /// How far it has come.
+    pub stage: Stage,
+    /// How often a process started to run it.
+    pub starts: u64,
+    /// Buffers taken from its inputs, by all its processes so far.
+    pub taken: u64,
+    /// Buffers sent on its outputs, by all its processes so far.
+    pub sent: u64,
+    /// Time from a buffer's timestamp to its being taken, if the timestamps are absolute; by its latest process.
+    pub latency: Option<LatencySummary>,
+}
+
+/// Latencies in brief.
+#[derive(Clone, Copy, Debug)]
+pub struct LatencySummary {
+    /// Half of the buffers were faster.
+    pub p50: Duration,
+    /// 99 of 100 buffers were faster.
+    pub p99: Duration,
+    /// The slowest.
+    pub max: Duration,
+}
+
+impl BlockStatistics {
+    /// Reads a block's counters, as a snapshot of the pond shows them.
+    pub fn from_counters(counters: &[u64]) -> Self {
+        let value = |counter: Counter| counters.get(counter as usize).copied().unwrap_or(0);
+        let stages = [Stage::Declared, Stage::Starting, Stage::Running, Stage::Done, Stage::Failed];
+        let latency = |counter| Duration::from_nanos(value(counter));
+        Self {
+            stage: stages.get(value(Counter::Stage) as usize).copied().unwrap_or_default(),
+            starts: value(Counter::Starts),
+            taken: value(Counter::Taken),
+            sent: value(Counter::Sent),
+            latency: (value(Counter::LatencyMax) > 0).then(|| LatencySummary {
+                p50: latency(Counter::LatencyP50),
+                p99: latency(Counter::LatencyP99),
+                max: latency(Counter::LatencyMax),
+            }),
+        }
+    }
+}
+
+/// How often quantiles are computed, which costs a microsecond.
+const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+
+/// The owner's side: counts, and publishes what it has counted.
+pub(crate) struct Statistics {
+    counters: BlockCounters,
+    starts: u64,
+    taken: u64,
+    sent: u64,
+    latencies: Latencies,
+    published: Instant,
+}
+
+impl Statistics {
+    /// Goes on where an earlier process of the block has stopped.
+    pub(crate) fn new(counters: BlockCounters) -> Self {
+        let last = |counter: Counter| counters.get(counter as usize);
+        let (starts, taken, sent) = (last(Counter::Starts) + 1, last(Counter::Taken), last(Counter::Sent));
+        counters.set(Counter::Starts as usize, starts);
+        Self { counters, starts, taken, sent, latencies: Latencies::new(), published: Instant::now() }
+    }
+
+    pub(crate) fn starts(&self) -> u64 {
+        self.starts
+    }
+
+    pub(crate) fn set_stage(&mut self, stage: Stage) {
+        self.publish_latencies();
+        self.set(Counter::Stage, stage as u64);
+    }
+
+    #[inline]
+    pub(crate) fn count_taken(&mut self, buffer: &Buffer) {
+        self.taken += 1;
+        self.set(Counter::Taken, self.taken);
+        if let Timestamp::Absolute(stamp_ns) = buffer.timestamp()
+            && let Timestamp::Absolute(now_ns) = Timestamp::now()
+        {
+            // A stamp from the future (another clock, or a stamp of what is to come) counts as no latency.
+            self.latencies.add(u64::try_from(now_ns - stamp_ns).unwrap_or(0));
+        }
+    }
+
+    #[inline]
+    pub(crate) fn count_sent(&mut self) {
+        self.sent += 1;
+        self.set(Counter::Sent, self.sent);
+    }
+
+    /// Publishes what changes slowly; cheap when called often.
+    pub(crate) fn refresh(&mut self) {
+        if !self.latencies.is_empty() && self.published.elapsed() >= PUBLISH_EVERY {
+            self.publish_latencies();
+        }
+    }
+
+    fn publish_latencies(&mut self) {
+        if self.latencies.is_empty() {
+            return;
+        }
+        let max = self.latencies.max().max(Duration::from_nanos(1));
+        for (counter, latency) in [
+            (Counter::LatencyP50, self.latencies.quantile(500)),
+            (Counter::LatencyP99, self.latencies.quantile(990)),
+            (Counter::LatencyMax, max),
+        ] {
+            self.set(counter, latency.as_nanos() as u64);
+        }
+        self.published = Instant::now();
+    }
+
+    #[inline]
+    fn set(&self, counter: Counter, value: u64) {
+        self.counters.set(counter as usize, value);
+    }
+}

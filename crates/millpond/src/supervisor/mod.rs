@@ -1,0 +1,436 @@
+//! The supervisor: starts a process for each block, watches them, starts the dead again and brings everything to its end.
+//!
+//! Data never flows through it. When it is killed, the kernel tells the blocks: sources end, and the others when the end of
+//! the stream reaches them.
+//!
+//! How a flowgraph ends: a block that is done ends its streams, and its receivers follow when they have taken everything. When
+//! the duration is over, on the first signal, and when a block is given up, the sources are asked to end and the rest follows
+//! in the same way; a block whose senders are all gone without having ended their streams is asked as well. A second signal
+//! stops everybody at once.
+
+use std::time::{Duration, Instant};
+
+use millpond_shm::{Monitor, Pond, PondConfig, Role};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::error::{Context, Result};
+use crate::flowgraph::{Flowgraph, Node};
+use crate::statistics::Stage;
+
+mod process;
+mod restart;
+mod signals;
+mod status;
+
+pub use process::{Death, Launcher};
+pub use status::{BlockStatus, ConnectionStatus, Status};
+
+use process::{Process, Said};
+use restart::RestartHistory;
+use signals::SignalPipe;
+use status::{block_statistics, connection_status};
+
+/// How often the pond is looked at: for progress, and until all blocks run.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Processes that have not left so long after they were told to stop at once are killed.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+
+/// What happens while a flowgraph runs.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A process runs the block.
+    Started {
+        /// The block.
+        block: &'a str,
+        /// Its process.
+        pid: u32,
+    },
+    /// The block has something to tell.
+    Note {
+        /// The block.
+        block: &'a str,
+        /// What it tells.
+        note: &'a str,
+    },
+    /// The block's process wrote a line to its standard error.
+    Line {
+        /// The block.
+        block: &'a str,
+        /// The line.
+        line: &'a str,
+    },
+    /// The process died before the block was done.
+    Died {
+        /// The block.
+        block: &'a str,
+        /// The dead process.
+        pid: u32,
+        /// How it died.
+        death: &'a Death,
+        /// The block is started again after this time; `None`: it is given up.
+        restart_in: Option<Duration>,
+    },
+    /// Everything is brought to its end now, for this reason.
+    Ending {
+        /// Why.
+        reason: &'a EndReason,
+    },
+    /// Some time has passed.
+    Progress(&'a Status),
+}
+
+/// Why a flowgraph is brought to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// Its duration is over.
+    DurationOver,
+    /// A signal asked for it.
+    Interrupted,
+    /// A block was given up.
+    Failed {
+        /// The block.
+        block: String,
+        /// How it died last.
+        death: Death,
+    },
+}
+
+/// How a flowgraph ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// All blocks were done, by themselves or after being asked to end; nothing was left behind.
+    Done {
+        /// What they were asked for; `None`: all sources ended by themselves.
+        reason: Option<EndReason>,
+    },
+    /// A second signal stopped everybody at once.
+    Stopped,
+    /// A block was given up.
+    Failed {
+        /// The block.
+        block: String,
+        /// How it died last.
+        death: Death,
+    },
+}
+
+/// What there is to say about a flowgraph that has ended.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The final numbers.
+    pub status: Status,
+}
+
+/// Runs a flowgraph, each block in a process of its own.
+pub struct Supervisor {
+    flowgraph: Flowgraph,
+    launcher: Launcher,
+    members: Vec<Member>,
+    pond: Pond,
+    monitor: Monitor,
+    /// Final numbers of connections that have been taken down.
+    closed: Vec<ConnectionStatus>,
+    ending: Option<EndReason>,
+    /// When what is left is killed; set by the second signal.
+    stopping: Option<Instant>,
+}
+
+/// A block and what has become of it.
+struct Member {
+    node: Node,
+    state: State,
+    history: RestartHistory,
+}
+
+enum State {
+    Runs(Process),
+    RestartsAt(Instant),
+    Ended,
+}
+
+impl Supervisor {
+    /// Makes the pond and declares blocks, ports and connections. Nothing runs yet.
+    ///
+    /// # Errors
+    /// [`Error::Pond`](crate::Error::Pond), for example when a pond of that name is running already.
+    pub fn new(flowgraph: Flowgraph, launcher: Launcher) -> Result<Self> {
+        let mut config = PondConfig::default();
+        if !flowgraph.pools.is_empty() {
+            config.pools.clone_from(&flowgraph.pools);
+        }
+        let pond = Pond::create(&flowgraph.name, &config, Role::Server)?;
+        for node in &flowgraph.blocks {
+            pond.declare_block(&node.name, &node.block_type)?;
+        }
+        for connection in &flowgraph.connections {
+            pond.connect(&connection.from.to_string(), &connection.to.to_string(), &connection.config)?;
+        }
+        let monitor = Monitor::open(&flowgraph.name)?;
+        let now = Instant::now();
+        let member = |node: &Node| Member {
+            node: node.clone(),
+            state: State::RestartsAt(now),
+            history: RestartHistory::default(),
+        };
+        let members = flowgraph.blocks.iter().map(member).collect();
+        Ok(Self {
+            flowgraph,
+            launcher,
+            members,
+            pond,
+            monitor,
+            closed: Vec::new(),
+            ending: None,
+            stopping: None,
+        })
+    }
+
+    /// Runs the flowgraph to its end and tells `watch` what happens. SIGINT, SIGTERM and SIGHUP are requests to end meanwhile.
+    ///
+    /// # Blocking
+    /// Until every block's process has ended. The thread that calls this must not end before: the kernel takes that for the
+    /// death of the supervisor.
+    ///
+    /// # Errors
+    /// If a process cannot be started or watched; all others are killed then. The failure of a block is an [`Outcome`].
+    pub fn run(mut self, watch: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
+        let mut signals = SignalPipe::new()?;
+        let start = Instant::now();
+        let mut next_look = start;
+        let mut running_since = None;
+        loop {
+            self.start_due(watch)?;
+            let now = Instant::now();
+            if now >= next_look {
+                let status = self.status(start.elapsed());
+                let runs = |block: &BlockStatus| block.statistics.stage >= Stage::Running;
+                if running_since.is_none() && status.blocks.iter().all(runs) {
+                    running_since = Some(now);
+                }
+                watch(Event::Progress(&status));
+                next_look = now + LOOK_EVERY;
+            }
+            let end_at = running_since.zip(self.flowgraph.duration).map(|(since, duration)| since + duration);
+            if end_at.is_some_and(|end| now >= end) {
+                self.end(EndReason::DurationOver, watch);
+            }
+            self.lead_to_the_end();
+            self.kill_overdue(now);
+            if self.members.iter().all(|member| matches!(member.state, State::Ended)) {
+                break;
+            }
+            let restarts = self.members.iter().filter_map(Member::restarts_at);
+            let end_at = end_at.filter(|_| self.ending.is_none());
+            let deadline = restarts.chain(end_at).fold(next_look, Instant::min);
+            self.wait(&signals, deadline.saturating_duration_since(now))?;
+            for _ in 0..signals.arrived() {
+                self.interrupt(watch);
+            }
+            self.look_after_members(watch);
+        }
+        let status = self.status(start.elapsed());
+        let outcome = match self.ending {
+            Some(EndReason::Failed { block, death }) => Outcome::Failed { block, death },
+            _ if self.stopping.is_some() => Outcome::Stopped,
+            reason => Outcome::Done { reason },
+        };
+        Ok(Summary { outcome, status })
+    }
+
+    fn status(&self, elapsed: Duration) -> Status {
+        Status::new(&self.flowgraph, &self.monitor.snapshot(), &self.closed, elapsed)
+    }
+
+    /// Sleeps until a process dies or says something, a signal arrives, or the time has passed.
+    fn wait(&self, signals: &SignalPipe, timeout: Duration) -> Result<()> {
+        let processes = self.members.iter().filter_map(Member::process);
+        let descriptors = processes.flat_map(Process::descriptors).chain([signals.descriptor()]);
+        let mut descriptors: Vec<_> =
+            descriptors.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        let timeout = Timespec::try_from(timeout).context(|| "wait")?;
+        match poll(&mut descriptors, Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(std::io::Error::from(error)).context(|| "wait for the blocks' processes"),
+        }
+    }
+
+    /// Starts the processes whose time has come.
+    fn start_due(&mut self, watch: &mut dyn FnMut(Event<'_>)) -> Result<()> {
+        let now = Instant::now();
+        for index in 0..self.members.len() {
+            if self.members[index].restarts_at().is_none_or(|at| at > now) {
+                continue;
+            }
+            // What the dead process held must be given back before the next one takes its place.
+            self.pond.recover_dead()?;
+            let moved = self.moved(index);
+            let node = &self.members[index].node;
+            let process = Process::start(&self.launcher, node, &self.flowgraph.name, moved)?;
+            watch(Event::Started { block: &node.name, pid: process.pid() });
+            self.members[index].state = State::Runs(process);
+        }
+        Ok(())
+    }
+
+    /// Passes on what the processes say, and sees to those that have ended.
+    fn look_after_members(&mut self, watch: &mut dyn FnMut(Event<'_>)) {
+        for index in 0..self.members.len() {
+            let member = &mut self.members[index];
+            let State::Runs(process) = &mut member.state else { continue };
+            let pid = process.pid();
+            let (said, end) = process.look();
+            for said in &said {
+                let block = &member.node.name;
+                watch(match said {
+                    Said::Note(note) => Event::Note { block, note },
+                    Said::Line(line) => Event::Line { block, line },
+                });
+            }
+            match end {
+                None => {}
+                Some(Ok(())) => self.has_ended(index),
+                Some(Err(death)) => self.has_died(index, pid, &death, watch),
+            }
+        }
+    }
+
+    fn has_died(&mut self, index: usize, pid: u32, death: &Death, watch: &mut dyn FnMut(Event<'_>)) {
+        let moved = self.moved(index);
+        let member = &mut self.members[index];
+        let (told_to_end, moved_before) =
+            member.process().map_or((true, moved), |process| (process.told_to_end, process.moved_before));
+        // A source that was killed after it was asked to end has nothing left to do; others go on with what is queued.
+        let is_source = self.flowgraph.senders(&member.node.name).next().is_none();
+        let killed = matches!(death, Death::Signal { .. });
+        let ends_anyway = self.stopping.is_some() || (is_source && told_to_end && killed);
+        let restart_in = if ends_anyway {
+            None
+        } else {
+            member.history.after(death, member.node.restart, moved > moved_before, Instant::now())
+        };
+        watch(Event::Died { block: &member.node.name, pid, death, restart_in });
+        if let Some(pause) = restart_in {
+            member.state = State::RestartsAt(Instant::now() + pause);
+            return;
+        }
+        let block = member.node.name.clone();
+        self.has_ended(index);
+        if !ends_anyway {
+            self.end(EndReason::Failed { block, death: death.clone() }, watch);
+        }
+    }
+
+    /// A block has ended for good: nobody shall wait for it any more.
+    fn has_ended(&mut self, index: usize) {
+        self.members[index].state = State::Ended;
+        let block = &self.members[index].node.name;
+        let snapshot = self.monitor.snapshot();
+        for connection in self.flowgraph.connections.iter().filter(|connection| connection.to.block == *block)
+        {
+            let (from, to) = (connection.from.to_string(), connection.to.to_string());
+            let last = connection_status(&snapshot, &from, &to);
+            self.closed.push(ConnectionStatus { left_behind: last.queued, queued: 0, ..last });
+            // It may have been taken down by hand; then there is nothing left to do.
+            let _ = self.pond.disconnect(&from, &to);
+        }
+    }
+
+    /// Brings everything to its end, unless that has begun. A failure is remembered in any case.
+    fn end(&mut self, reason: EndReason, watch: &mut dyn FnMut(Event<'_>)) {
+        let failed = |reason: &EndReason| matches!(reason, EndReason::Failed { .. });
+        match &self.ending {
+            Some(known) if failed(known) || !failed(&reason) => {}
+            _ => watch(Event::Ending { reason: self.ending.insert(reason) }),
+        }
+    }
+
+    /// The first signal ends everything in order, the second stops everybody at once.
+    fn interrupt(&mut self, watch: &mut dyn FnMut(Event<'_>)) {
+        if self.ending.is_none() {
+            self.end(EndReason::Interrupted, watch);
+        } else if self.stopping.is_none() {
+            self.stopping = Some(Instant::now() + STOP_GRACE);
+            self.pond.request_stop();
+            for member in &mut self.members {
+                match &mut member.state {
+                    State::Runs(process) => process.tell_to_stop(),
+                    state => *state = State::Ended,
+                }
+            }
+        }
+    }
+
+    /// Kills what has not left in time.
+    fn kill_overdue(&mut self, now: Instant) {
+        if self.stopping.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        for member in &mut self.members {
+            if let State::Runs(process) = &mut member.state {
+                process.kill();
+            }
+        }
+    }
+
+    /// Asks those blocks to end that nobody sends to, or receives from, any more.
+    fn lead_to_the_end(&mut self) {
+        let ended = |members: &[Member], block: &str| {
+            members.iter().any(|member| member.node.name == block && matches!(member.state, State::Ended))
+        };
+        let mut due = Vec::new();
+        for (index, member) in self.members.iter().enumerate() {
+            let name = &member.node.name;
+            let mut receivers = self.flowgraph.receivers(name).peekable();
+            let unheard =
+                receivers.peek().is_some() && receivers.all(|receiver| ended(&self.members, receiver));
+            let unfed = || self.flowgraph.senders(name).all(|sender| ended(&self.members, sender));
+            if unheard || (self.ending.is_some() && unfed()) {
+                due.push(index);
+            }
+        }
+        let someone_ends = self.members.iter().any(|member| match &member.state {
+            State::Runs(process) => process.told_to_end,
+            State::RestartsAt(_) => false,
+            State::Ended => true,
+        });
+        if self.ending.is_some() && due.is_empty() && !someone_ends {
+            // Only loops are left: there is no first one.
+            due.extend(0..self.members.len());
+        }
+        for index in due {
+            let is_source = self.flowgraph.senders(&self.members[index].node.name).next().is_none();
+            match &mut self.members[index].state {
+                State::Runs(process) => process.tell_to_end(),
+                State::RestartsAt(_) if is_source => self.has_ended(index),
+                State::RestartsAt(_) | State::Ended => {}
+            }
+        }
+    }
+
+    /// Buffers that a block has taken and sent so far.
+    fn moved(&self, index: usize) -> u64 {
+        let statistics = block_statistics(&self.monitor.snapshot(), &self.members[index].node.name);
+        statistics.taken + statistics.sent
+    }
+}
+
+impl Member {
+    fn process(&self) -> Option<&Process> {
+        match &self.state {
+            State::Runs(process) => Some(process),
+            State::RestartsAt(_) | State::Ended => None,
+        }
+    }
+
+    fn restarts_at(&self) -> Option<Instant> {
+        match self.state {
+            State::RestartsAt(at) => Some(at),
+            State::Runs(_) | State::Ended => None,
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Running one block alone, in a test, without processes.
+//!
+//! The block is the real one with real ports: they are connected to the test, in a small pond of this process.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytemuck::Pod;
+use millpond_shm::{
+    Buffer, ConnectionConfig, DType, Input, InputConfig, Output, OutputConfig, Pond, PondConfig, PoolConfig,
+    ReceiveError, Role, StreamFormat, Timestamp, Wait,
+};
+
+use crate::block::Block;
+use crate::catalog::BlockType;
+use crate::error::{Context, Error, Result};
+use crate::param::{Params, Value};
+use crate::runner::{Progress, Runner, Start, Wanted};
+use crate::stop::StopRequest;
+
+/// A block with its inputs and outputs in the hands of a test.
+pub struct Bench {
+    runner: Runner,
+    started: bool,
+    ended: bool,
+    inputs: Vec<(String, Option<Output>)>,
+    outputs: Vec<(String, Input)>,
+    pond: Pond,
+}
+
+/// Numbers ponds, so that tests of one process can run side by side.
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+impl Bench {
+    /// Makes a block with these parameters.
+    ///
+    /// # Errors
+    /// What the block or its parameters are refused for.
+    pub fn of<B: Block>(params: &[(&str, Value)]) -> Result<Self> {
+        let block_type = BlockType::of::<B>();
+        let spec = block_type.spec();
+        let params =
+            Params::new(spec, params.iter().map(|(name, value)| ((*name).to_owned(), value.clone())))?;
+        let pools =
+            vec![PoolConfig::new(4 << 10, 64), PoolConfig::new(64 << 10, 16), PoolConfig::new(1 << 20, 4)];
+        let config = PondConfig { pools, ..PondConfig::default() };
+        let name = format!("bench-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let pond = Pond::create(&name, &config, Role::Worker)?;
+        let mut inputs = Vec::new();
+        for port in spec.inputs(&params) {
+            let (from, to) = (format!("test.to-{}", port.name()), format!("block.{}", port.name()));
+            pond.connect(&from, &to, &ConnectionConfig::default())?;
+            inputs.push((port.name().to_owned(), None));
+        }
+        let mut outputs = Vec::new();
+        for port in spec.outputs(&params) {
+            let (from, to) = (format!("block.{}", port.name()), format!("test.from-{}", port.name()));
+            pond.connect(&from, &to, &ConnectionConfig::default())?;
+            outputs.push((port.name().to_owned(), pond.input(&to, &InputConfig::default())?));
+        }
+        let waiter = pond.waiter(Wait::Adaptive)?;
+        let runner = Runner::new(&block_type, &pond, "block", params, waiter, StopRequest::default())?;
+        Ok(Self { runner, started: false, ended: false, inputs, outputs, pond })
+    }
+
+    /// States what an input's stream carries. Without it, the first buffer pushed does.
+    ///
+    /// # Errors
+    /// If the format is no valid one.
+    pub fn set_format(&mut self, input: &str, format: StreamFormat) -> Result<()> {
+        let config = OutputConfig { format, ..OutputConfig::default() };
+        let output = self.pond.output(&format!("test.to-{input}"), &config)?;
+        *self.feed(input) = Some(output);
+        Ok(())
+    }
+
+    /// Sends a buffer without timestamp, and returns it as others see it who share it.
+    ///
+    /// # Errors
+    /// If the queue or the pond is full.
+    pub fn push<T: Item>(&mut self, input: &str, items: &[T]) -> Result<Buffer> {
+        self.push_stamped(input, Timestamp::None, items)
+    }
+
+    /// Sends a row of numbers with an absolute timestamp.
+    ///
+    /// # Errors
+    /// As [`push`](Bench::push).
+    pub fn push_at(&mut self, input: &str, unix_ns: i64, row: &[f64]) -> Result<Buffer> {
+        self.push_stamped(input, Timestamp::Absolute(unix_ns), row)
+    }
+
+    fn push_stamped<T: Item>(&mut self, input: &str, stamp: Timestamp, items: &[T]) -> Result<Buffer> {
+        if self.feed(input).is_none() {
+            self.set_format(input, StreamFormat { dtype: T::DTYPE, ..StreamFormat::default() })?;
+        }
+        let Some(output) = self.feed(input) else { unreachable!("the format has been stated") };
+        let mut buffer = output.allocate(size_of_val(items))?;
+        buffer.set_array(T::DTYPE, &[items.len() as u32])?;
+        buffer.as_mut_slice()?.copy_from_slice(items);
+        buffer.set_timestamp(stamp);
+        let buffer = buffer.freeze();
+        output.try_send(buffer.clone()).context(|| format!("push on `{input}`"))?;
+        Ok(buffer)
+    }
+
+    /// Ends an input's stream.
+    pub fn end(&mut self, input: &str) {
+        if let Some(output) = self.feed(input) {
+            output.finish();
+        }
+    }
+
+    /// Lets the block work until it needs input or room in its outputs, or is done. A block that waits for a moment is waited for.
+    ///
+    /// # Errors
+    /// What the block fails with.
+    pub fn run(&mut self) -> Result<()> {
+        if !self.started {
+            self.started = self.runner.try_start()? == Start::Started;
+        }
+        while self.started && !self.ended {
+            match self.runner.work(1)? {
+                Progress::MayGoOn => {}
+                Progress::Waits(Wanted::Moment(moment)) => {
+                    std::thread::sleep(moment.saturating_duration_since(std::time::Instant::now()));
+                }
+                Progress::Waits(Wanted::Input | Wanted::Output) => break,
+                Progress::Done => self.ended = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the items of the next buffer that the block has sent, if there is one.
+    ///
+    /// # Errors
+    /// If they are of another type.
+    pub fn pull<T: Item>(&mut self, output: &str) -> Result<Option<Vec<T>>> {
+        let Some(buffer) = self.pull_buffer(output)? else { return Ok(None) };
+        if buffer.dtype() != T::DTYPE {
+            return Err(Error::Refused(format!(
+                "expected {} on `{output}`, found {}",
+                T::DTYPE,
+                buffer.dtype()
+            )));
+        }
+        Ok(Some(buffer.as_slice()?.to_vec()))
+    }
+
+    /// Takes the next buffer that the block has sent, if there is one.
+    ///
+    /// # Errors
+    /// If the output's queue is corrupt.
+    pub fn pull_buffer(&mut self, output: &str) -> Result<Option<Buffer>> {
+        match self.drain(output).try_receive() {
+            Ok(buffer) => Ok(Some(buffer)),
+            Err(ReceiveError::Empty | ReceiveError::EndOfStream) => Ok(None),
+            Err(error) => Err(error).context(|| format!("pull from `{output}`")),
+        }
+    }
+
+    /// What the block states about an output's stream, once it has been started.
+    pub fn output_format(&mut self, output: &str) -> Option<StreamFormat> {
+        self.drain(output).format()
+    }
+
+    /// The block is done, and its streams have ended.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    fn feed(&mut self, input: &str) -> &mut Option<Output> {
+        let found = self.inputs.iter_mut().find(|(name, _)| name == input);
+        &mut found.unwrap_or_else(|| panic!("the block has no input `{input}`")).1
+    }
+
+    fn drain(&mut self, output: &str) -> &mut Input {
+        let found = self.outputs.iter_mut().find(|(name, _)| name == output);
+        &mut found.unwrap_or_else(|| panic!("the block has no output `{output}`")).1
+    }
+}
+
+/// Types of items that a test can push and pull.
+pub trait Item: Pod {
+    /// The item type of a buffer of them.
+    const DTYPE: DType;
+}
+
+macro_rules! items {
+    ($($type:ty => $dtype:ident;)*) => {$(
+        impl Item for $type {
+            const DTYPE: DType = DType::$dtype;
+        }
+    )*};
+}
+
+items! {
+    u8 => U8;
+    i8 => I8;
+    u16 => U16;
+    i16 => I16;
+    u32 => U32;
+    i32 => I32;
+    u64 => U64;
+    i64 => I64;
+    f32 => F32;
+    f64 => F64;
+}
