@@ -548,7 +548,9 @@ impl Lane {
     fn unsaid_loss(&self) -> Option<u32> {
         let presence = self.end.record.producer_presence.load(Ordering::Acquire);
         let gone = !matches!(presence & 0xff, NEVER | ATTACHED);
-        (gone && presence != self.told && !self.is_at_end()).then_some(presence)
+        let lost = gone && presence != self.told && !self.is_at_end();
+        // A new sender that attaches meanwhile reopens the stream: what was read is only true if the presence still stands.
+        (lost && self.end.record.producer_presence.load(Ordering::Acquire) == presence).then_some(presence)
     }
 
     /// The connection was removed, its sender has let go, and nothing waits.

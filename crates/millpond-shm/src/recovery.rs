@@ -21,9 +21,15 @@ const TOKENS_FREED: u32 = 2;
 impl Registry<'_> {
     /// Recovers every process that the kernel says is gone. Returns how many.
     pub(crate) fn recover_all_dead(&self) -> u32 {
-        let suspects: Vec<ProcessSlot> = self.pond.control.processes().map(|(slot, ..)| slot).collect();
+        let mut suspects: Vec<(bool, ProcessSlot)> = self
+            .pond
+            .control
+            .processes()
+            .map(|(slot, process, ..)| (process.recovery_stage.load(Ordering::Acquire) == 0, slot))
+            .collect();
+        suspects.sort_unstable(); // those whose recovery was cut off first
         let mut recovered = 0;
-        for slot in suspects {
+        for (_, slot) in suspects {
             if slot != self.pond.me && self.pond.has_died(slot) {
                 self.recover(slot);
                 recovered += 1;
@@ -34,6 +40,12 @@ impl Registry<'_> {
 
     /// Recovers one process whose death is certain.
     pub(crate) fn recover(&self, dead: ProcessSlot) {
+        // A recovery that was cut off after counting must end first: this one would overwrite its counts.
+        let begun = |p: &Process| p.recovery_stage.load(Ordering::Acquire) != 0;
+        let cut_off = self.pond.control.processes().find(|(slot, p, state, _)| *slot != dead && *state == PROCESS_DEAD && begun(p));
+        if let Some((other, ..)) = cut_off {
+            self.recover(other);
+        }
         let Some(word) = self.give_back_all(dead) else { return };
         let header = self.pond.control.header();
         header.recoveries.fetch_add(1, Ordering::Relaxed);
@@ -55,13 +67,19 @@ impl Registry<'_> {
         process.state.store(word, Ordering::Release);
         crash_point!(RecoverMarked);
         let lanes = self.lanes_of(dead);
-        self.undo_unfinished_receives(dead, &lanes); // R1
+        // A recovery that was cut off goes on at its stage: once the losses are counted, R1 is done.
+        if process.recovery_stage.load(Ordering::Acquire) == 0 {
+            self.undo_unfinished_receives(dead, &lanes); // R1
+        }
         let unpublished = self.unpublished_positions(dead, &lanes); // R2
         crash_point!(RecoverUndoDone);
         self.free_tokens(dead, process, &unpublished); // R3
         self.help_shared_lanes(&lanes); // R4
         self.detach_everywhere(dead, &lanes); // R5
         self.give_back_shares(dead);
+        // Every field is clear by now, so whoever wakes sees it. Everybody is rung, not only those whose lanes were just cleared:
+        // a predecessor may have died between clearing a field and ringing, and left no trace of whom to ring.
+        self.pond.ring_everybody();
         crash_point!(RecoverDetachDone);
         process.recovery_stage.store(0, Ordering::Relaxed);
         Some(word)

@@ -293,10 +293,11 @@ impl Registry<'_> {
         if owner == 0 {
             return;
         }
-        lane.end.store(0, Ordering::Relaxed);
         lane.producer_waiter.store(port.waiters[0].load(Ordering::Relaxed), Ordering::Relaxed);
         lane.producer.store(owner, Ordering::Release);
         set_presence(&lane.producer_presence, ATTACHED);
+        // After the field: a receiver that has seen no sender must still find the end that the last one stored.
+        lane.end.store(0, Ordering::Release);
     }
 
     /// Takes a consumer's place at an input port, and at its connections. Returns the place.
