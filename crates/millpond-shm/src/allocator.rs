@@ -48,7 +48,11 @@ struct Candidates {
 
 impl Allocator {
     pub(crate) fn new(session: &Arc<Session>) -> Allocator {
-        let pool_epoch = session.control.header().pool_epoch.load(Ordering::Acquire).wrapping_sub(1);
+        // Differs from the pond's, so that the first allocation looks for pools. A forked child has no pond to look at.
+        let pool_epoch = match session.is_forked() {
+            true => 0,
+            false => session.control.header().pool_epoch.load(Ordering::Acquire).wrapping_sub(1),
+        };
         Allocator { session: Arc::clone(session), pools: Vec::new(), pool_epoch, error: None }
     }
 
@@ -228,9 +232,7 @@ impl Candidates {
 
     /// A claimed slot, wherever one can be had.
     fn take(&mut self, pond: &'static Attachment) -> Result<Option<Candidate>> {
-        if !self.slots.iter().any(|s| s.record.references.is_free()) {
-            self.refill(pond)?;
-        }
+        while !self.slots.iter().any(|s| s.record.references.is_free()) && self.refill(pond)? {}
         for _ in 0..self.slots.len() {
             if let Some(fresh) = self.try_oldest(pond) {
                 return Ok(Some(fresh));
@@ -240,8 +242,8 @@ impl Candidates {
         self.take_open(pond)
     }
 
-    /// Gets more slots, in front of the rotation: those of the process's stock first, else another share.
-    fn refill(&mut self, pond: &'static Attachment) -> Result<()> {
+    /// Gets more slots, in front of the rotation: those of the process's stock first, else another share. `false`: there are none.
+    fn refill(&mut self, pond: &'static Attachment) -> Result<bool> {
         let mut stock = pond.stock.lock().unwrap_or_else(PoisonError::into_inner);
         let spare = stock.of(self.pool.index);
         if spare.is_empty() {
@@ -257,9 +259,10 @@ impl Candidates {
         drop(stock);
         // They go where the search begins; the rotation behind keeps its order.
         self.slots.rotate_left(self.oldest);
+        let found = !fresh.is_empty();
         self.slots.splice(0..0, fresh);
         self.oldest = 0;
-        Ok(())
+        Ok(found)
     }
 
     fn locate(&self, pond: &'static Attachment, slot: u32) -> Result<Candidate> {

@@ -92,6 +92,9 @@ impl Handle {
 
     #[inline]
     fn description(&self) -> Description {
+        if self.inert() {
+            return Description(0); // a forked child has no mapping to read it from
+        }
         Description(self.record().references.info.load(Ordering::Relaxed))
     }
 
@@ -156,11 +159,17 @@ impl Handle {
     }
 
     fn typed<'a, T: Pod>(&self, bytes: &'a [u8]) -> Result<&'a [T]> {
+        if self.inert() {
+            return Err(Error::Forked);
+        }
         bytemuck::try_cast_slice(bytes).map_err(|_| self.wrong_type::<T>())
     }
 
     #[cold]
     fn wrong_type<T>(&self) -> Error {
+        if self.inert() {
+            return Error::Forked;
+        }
         let dtype = self.description().dtype().unwrap_or_default();
         Error::WrongType {
             expected: format!("a slice of {} ({} bytes each)", std::any::type_name::<T>(), size_of::<T>()),
@@ -300,6 +309,9 @@ impl BufferMut {
     /// As [`as_slice`](Self::as_slice).
     #[inline]
     pub fn as_mut_slice<T: Pod>(&mut self) -> Result<&mut [T]> {
+        if self.handle.inert() {
+            return Err(Error::Forked);
+        }
         if !self.len().is_multiple_of(size_of::<T>().max(1)) {
             return Err(self.handle.wrong_type::<T>());
         }

@@ -76,6 +76,13 @@ impl Control {
                 format!("{length} bytes"),
             );
         }
+        if !is_sealed(fd) {
+            return refuse(
+                "seals",
+                "a memory file sealed against shrinking".to_owned(),
+                "one that is not".to_owned(),
+            );
+        }
         Ok(Control { mapping: Mapping::new(fd, 0, length, writable).map_err(system)?, tables, table_slots })
     }
 
@@ -220,6 +227,11 @@ impl Control {
             (word >> 56 != PROCESS_FREE).then_some((slot as u16, process, word >> 56, word as u32))
         })
     }
+}
+
+/// Whether a memory file can never shrink, which would turn loads into SIGBUS.
+pub(crate) fn is_sealed(fd: &impl AsFd) -> bool {
+    rustix::fs::fcntl_get_seals(fd).is_ok_and(|seals| seals.contains(rustix::fs::SealFlags::SHRINK))
 }
 
 /// Entries that a table of buffers can have: what a cell's slot field can name, less none.

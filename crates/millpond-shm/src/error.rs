@@ -58,7 +58,7 @@ pub enum Error {
     },
     /// The pond lives in another pid namespace, where this process could not tell who is alive.
     #[error(
-        "the pond `{name}` lives in pid namespace {theirs}, this process in {ours}: run both in one pid namespace (containers: share it)"
+        "the pond `{name}` lives in pid namespace {theirs}, this process in {ours}: run both in one pid namespace (containers: share it). Its file `{name}.pond` is left alone"
     )]
     PidNamespace {
         /// The pond.

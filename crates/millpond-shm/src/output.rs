@@ -424,6 +424,9 @@ impl Output {
     /// Follows changes of the port's connections.
     #[inline]
     fn refresh(&mut self) -> std::result::Result<(), SendReason> {
+        if self.session.is_forked() {
+            return Err(SendReason::Forked);
+        }
         if self.port.epoch.load(Ordering::Acquire) != self.epoch {
             self.look_again()?;
         }

@@ -42,7 +42,11 @@ impl Registry<'_> {
     pub(crate) fn recover(&self, dead: ProcessSlot) {
         // A recovery that was cut off after counting must end first: this one would overwrite its counts.
         let begun = |p: &Process| p.recovery_stage.load(Ordering::Acquire) != 0;
-        let cut_off = self.pond.control.processes().find(|(slot, p, state, _)| *slot != dead && *state == PROCESS_DEAD && begun(p));
+        let cut_off = self
+            .pond
+            .control
+            .processes()
+            .find(|(slot, p, state, _)| *slot != dead && *state == PROCESS_DEAD && begun(p));
         if let Some((other, ..)) = cut_off {
             self.recover(other);
         }

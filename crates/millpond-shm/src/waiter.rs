@@ -145,6 +145,7 @@ impl Waiter {
     /// # Errors
     /// [`Error::System`] if the kernel gives no descriptor or thread.
     pub fn event_fd(&self) -> Result<OwnedFd> {
+        self.0.session.check_fork()?;
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .doing(|| "make an eventfd".to_owned())?;
         let ours = rustix::io::dup(&fd).doing(|| "duplicate an eventfd".to_owned())?;

@@ -112,7 +112,10 @@ impl Mapping {
         // (sealed) and the range is inside it, so no access of a committed page faults.
         let base = unsafe {
             let at = mmap(std::ptr::null_mut(), len, prot, MapFlags::SHARED, fd, offset)?;
-            madvise(at, len, Advice::LinuxDontFork)?;
+            // A forked child is no participant. What is read-only it may keep: a monitor goes on looking.
+            if writable {
+                madvise(at, len, Advice::LinuxDontFork)?;
+            }
             madvise(at, len, Advice::LinuxDontDump)?;
             at
         };

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use millpond::Flowgraph;
-use millpond::supervisor::{EndReason, Event, Outcome, Status, Summary};
+use millpond::supervisor::{Death, EndReason, Event, Outcome, Status, Summary};
 use rustix::termios::tcgetwinsize;
 
 use super::rates::Rates;
@@ -70,19 +70,17 @@ impl Display {
         self.erase();
         if self.style != Style::Quiet {
             let how = match &summary.outcome {
-                Outcome::Done { reason: None } => "ended by itself".to_owned(),
-                Outcome::Done { reason: Some(EndReason::Interrupted) } => {
-                    "ended in order after a signal".to_owned()
-                }
-                Outcome::Done { .. } => "ended in order, its time was over".to_owned(),
-                Outcome::Stopped => "stopped at once".to_owned(),
-                _ => "failed".to_owned(),
+                Outcome::Done { reason: None } => "ended by itself",
+                Outcome::Done { reason: Some(EndReason::Interrupted) } => "ended in order after a signal",
+                Outcome::Done { .. } => "ended in order, its time was over",
+                Outcome::Stopped => "stopped at once",
+                _ => "failed",
             };
             let status = &summary.status;
             let seconds = status.elapsed.as_secs_f64();
             let blocks = status_table::block_summary(status);
             let connections = status_table::connection_summary(status);
-            self.print(&format!("{}: {how} after {seconds:.1} s\n\n{blocks}\n{connections}", self.name));
+            self.print(&format!("{} {how} ({seconds:.1} s)\n\n{blocks}\n{connections}", self.name));
             if !self.notes.is_empty() {
                 self.print(&format!("\n{}", self.notes.concat()));
             }
@@ -98,14 +96,15 @@ impl Display {
             Style::InPlace => {
                 let table = status_table::progress(status, &rates).to_string();
                 let title = format!("{}  {:.1} s\n", self.name, status.elapsed.as_secs_f64());
-                // One line stays free for the cursor; what does not fit below it could not be erased.
-                let room =
-                    tcgetwinsize(std::io::stdout()).map_or(24, |size| usize::from(size.ws_row).max(2)) - 1;
-                let lines: Vec<&str> = title.lines().chain(table.lines()).take(room).collect();
+                // What does not fit could not be erased again. One line stays free for the cursor.
+                let (rows, columns) = tcgetwinsize(std::io::stdout()).map_or((24, 80), |size| {
+                    (usize::from(size.ws_row).max(2), usize::from(size.ws_col).max(1))
+                });
+                let cut = |line: &str| line.chars().take(columns).chain(['\n']).collect::<String>();
+                let lines: Vec<String> = title.lines().chain(table.lines()).take(rows - 1).map(cut).collect();
                 self.erase();
                 self.drawn = lines.len();
-                // Lines are cut at the right border instead of wrapped, so that their number is known.
-                self.print(&format!("\x1b[?7l{}\n\x1b[?7h", lines.join("\n")));
+                self.print(&lines.concat());
             }
             Style::Lines if status.elapsed >= self.next_line => {
                 self.next_line += LINE_EVERY;
@@ -144,9 +143,9 @@ impl Display {
 }
 
 /// How a process died, as the end of a sentence about it.
-fn verb(death: &millpond::supervisor::Death) -> String {
+fn verb(death: &Death) -> String {
     match death {
-        millpond::supervisor::Death::Signal { .. } => format!("was {death}"),
+        Death::Signal { .. } => format!("was {death}"),
         _ => death.to_string(),
     }
 }

@@ -13,7 +13,6 @@ use crate::units;
 pub fn progress(status: &Status, rates: &[Rate]) -> Table {
     let mut table = Table::new(&[
         Column::Left("BLOCK"),
-        Column::Left("TYPE"),
         Column::Left("STATE"),
         Column::Right("IN"),
         Column::Right("RATE"),
@@ -25,13 +24,12 @@ pub fn progress(status: &Status, rates: &[Rate]) -> Table {
     ]);
     for (block, rate) in status.blocks.iter().zip(rates) {
         let ports = Ports::of(status, block);
-        let [p50, p99, _] = latencies(&block.statistics);
+        let [p50, p99] = latencies(&block.statistics);
         let [taken, taken_rate] = traffic(ports.receives, block.statistics.taken, rate.taken);
         let [sent, sent_rate] = traffic(ports.sends, block.statistics.sent, rate.sent);
         let queued = if ports.receives { ports.queued.to_string() } else { String::new() };
-        let (name, block_type) = (block.name.clone(), block.block_type.clone());
         let state = state(&block.statistics);
-        table.row([name, block_type, state, taken, taken_rate, sent, sent_rate, queued, p50, p99]);
+        table.row([block.name.clone(), state, taken, taken_rate, sent, sent_rate, queued, p50, p99]);
     }
     table
 }
@@ -56,26 +54,23 @@ pub fn progress_line(status: &Status, rates: &[Rate]) -> String {
 pub fn block_summary(status: &Status) -> Table {
     let mut table = Table::new(&[
         Column::Left("BLOCK"),
-        Column::Left("TYPE"),
         Column::Right("IN"),
         Column::Right("RATE"),
         Column::Right("OUT"),
         Column::Right("RATE"),
         Column::Right("LATENCY P50"),
         Column::Right("P99"),
-        Column::Right("MAX"),
         Column::Right("RESTARTS"),
     ]);
     let average = |count: u64| count as f64 / status.elapsed.as_secs_f64();
     for block in &status.blocks {
         let ports = Ports::of(status, block);
-        let [p50, p99, max] = latencies(&block.statistics);
+        let [p50, p99] = latencies(&block.statistics);
         let (taken, sent) = (block.statistics.taken, block.statistics.sent);
         let [taken, taken_rate] = traffic(ports.receives, taken, average(taken));
         let [sent, sent_rate] = traffic(ports.sends, sent, average(sent));
-        let (name, block_type) = (block.name.clone(), block.block_type.clone());
         let restarts = restarts(&block.statistics).to_string();
-        table.row([name, block_type, taken, taken_rate, sent, sent_rate, p50, p99, max, restarts]);
+        table.row([block.name.clone(), taken, taken_rate, sent, sent_rate, p50, p99, restarts]);
     }
     table
 }
@@ -143,16 +138,13 @@ fn drops(connection: &ConnectionStatus) -> String {
 }
 
 fn state(statistics: &BlockStatistics) -> String {
-    let stage = match statistics.stage {
-        Stage::Declared => "declared",
-        Stage::Starting => "starting",
-        Stage::Running => "running",
-        Stage::Done => "done",
-        Stage::Failed => "failed",
-    };
-    match restarts(statistics) {
-        0 => stage.to_owned(),
-        count => format!("{stage} (restart {count})"),
+    match (statistics.stage, restarts(statistics)) {
+        (Stage::Declared, _) => "declared".to_owned(),
+        (Stage::Starting, _) => "starting".to_owned(),
+        (Stage::Running, 0) => "running".to_owned(),
+        (Stage::Running, restarts) => format!("restart {restarts}"),
+        (Stage::Done, _) => "done".to_owned(),
+        (Stage::Failed, _) => "failed".to_owned(),
     }
 }
 
@@ -160,9 +152,7 @@ fn restarts(statistics: &BlockStatistics) -> u64 {
     statistics.starts.saturating_sub(1)
 }
 
-fn latencies(statistics: &BlockStatistics) -> [String; 3] {
+fn latencies(statistics: &BlockStatistics) -> [String; 2] {
     let shown = |latency: Duration| units::nanoseconds(latency.as_nanos() as f64);
-    statistics
-        .latency
-        .map_or_else(Default::default, |latency| [latency.p50, latency.p99, latency.max].map(shown))
+    statistics.latency.map_or_else(Default::default, |latency| [latency.p50, latency.p99].map(shown))
 }
