@@ -76,13 +76,6 @@ impl Control {
                 format!("{length} bytes"),
             );
         }
-        if !is_sealed(fd) {
-            return refuse(
-                "seals",
-                "a memory file sealed against shrinking".to_owned(),
-                "one that is not".to_owned(),
-            );
-        }
         Ok(Control { mapping: Mapping::new(fd, 0, length, writable).map_err(system)?, tables, table_slots })
     }
 

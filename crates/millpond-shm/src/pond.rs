@@ -385,16 +385,16 @@ pub(crate) fn open_memory(name: &str, entry: &Entry, writable: bool) -> Result<(
                 let (high, low) =
                     (header.uuid[0].load(Ordering::Relaxed), header.uuid[1].load(Ordering::Relaxed));
                 let uuid = u128::from(high) << 64 | u128::from(low);
-                if !crate::control::is_sealed(&data_fd) {
-                    last = Some(Error::NotAPond {
-                        name: name.to_owned(),
-                        what: "seals of the data segment",
-                        expected: "a memory file sealed against shrinking".to_owned(),
-                        found: "something else".to_owned(),
-                    });
-                    continue;
-                }
                 if uuid == entry.uuid {
+                    if !crate::control::is_sealed(&control_fd) || !crate::control::is_sealed(&data_fd) {
+                        last = Some(Error::NotAPond {
+                            name: name.to_owned(),
+                            what: "seals",
+                            expected: "a memory file sealed against shrinking".to_owned(),
+                            found: "something else".to_owned(),
+                        });
+                        continue;
+                    }
                     return Ok((control, control_fd, data_fd));
                 }
                 last = Some(Error::NotAPond {

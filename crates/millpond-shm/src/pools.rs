@@ -295,8 +295,7 @@ impl Registry<'_> {
         let owners = &record.share_owners[..shares];
         let free: Vec<usize> = (0..shares).filter(|&i| owners[i].load(Ordering::Relaxed) == 0).collect();
         let Some(&share) = free.first() else { return Ok(TakenShare::None) };
-        // Of a pool with few shares the last one, so that no process can keep the whole pool to itself.
-        let opened = free.len() * 4 <= shares.max(4);
+        let opened = free.len() <= shares.div_ceil(4);
         let owner = if opened { EVERYBODY } else { u32::from(pond.me) };
         // Memory first: a share that cannot have it stays free.
         self.commit_share(pool, record, share)?;
