@@ -149,7 +149,7 @@ impl Control {
         let end = offset.checked_add(u64::from(cells) * 8)?;
         if !cells.is_power_of_two()
             || offset < self.tables.rings
-            || offset % 64 != 0
+            || !offset.is_multiple_of(64)
             || end > self.tables.bytes
         {
             return None;

@@ -207,7 +207,7 @@ fn a_received_buffer_is_rewritten_in_place_if_nobody_else_has_it_and_copied_if_s
     let mut out = connected(&pond, &["gain.in"]);
     let mut sink = input(&pond, "sink.in");
     let _gain = Child::spawn("rewrite", &[("pond", pond.name())]);
-    let mut make = |out: &mut Output| {
+    let make = |out: &mut Output| {
         let mut buffer = out.allocate(0).unwrap();
         buffer.set_array(DType::U8, &[2, 3]).unwrap();
         buffer.as_bytes_mut().copy_from_slice(&[1, 2, 3, 4, 5, 6]);

@@ -97,10 +97,9 @@ impl Child {
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
                 // The test runner's own lines are not the child's.
-                if let Some(said) = line.split_once("> ").filter(|(head, _)| head.ends_with("child")) {
-                    if send.send(said.1.to_owned()).is_err() {
-                        return;
-                    }
+                let said = line.split_once("> ").filter(|(head, _)| head.ends_with("child"));
+                if said.is_some_and(|(_, said)| send.send(said.to_owned()).is_err()) {
+                    return;
                 }
             }
         });
@@ -190,7 +189,7 @@ impl Parent {
     }
 
     pub fn get(&self, name: &str) -> &str {
-        self.parameters.get(name).map_or_else(|| panic!("no parameter {name}"), |v| v)
+        self.parameters.get(name).unwrap_or_else(|| panic!("no parameter {name}"))
     }
 
     pub fn number(&self, name: &str) -> u64 {
