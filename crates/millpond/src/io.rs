@@ -82,9 +82,11 @@ impl Io {
     /// # Errors
     /// [`Pause::NeedInput`] if there is none yet, [`Pause::Done`] if there will never be one.
     pub fn take(&mut self, input: &str) -> Result<Buffer, Pause> {
-        match self.try_take(input)? {
+        let index = self.input_index(input);
+        let port = &mut self.inputs[index];
+        match port.take(&mut self.statistics)? {
             Some(buffer) => Ok(buffer),
-            None if self.ended(input) => Err(Pause::Done),
+            None if port.has_ended() => Err(Pause::Done),
             None => Err(Pause::NeedInput),
         }
     }
@@ -120,10 +122,22 @@ impl Io {
     /// Looks at the next buffer of an input without taking it.
     ///
     /// # Errors
-    /// If the input's queue is corrupt.
-    pub fn peek(&mut self, input: &str) -> Result<Option<&Buffer>> {
+    /// As [`take`](Io::take).
+    pub fn peek(&mut self, input: &str) -> Result<&Buffer, Pause> {
         let index = self.input_index(input);
-        self.inputs[index].peek(&mut self.statistics)
+        self.inputs[index].peek(&mut self.statistics)?;
+        let port = &self.inputs[index];
+        port.next().ok_or(if port.has_ended() { Pause::Done } else { Pause::NeedInput })
+    }
+
+    /// Looks at the next buffer of an input without taking it, if there is one.
+    ///
+    /// # Errors
+    /// If the input's queue is corrupt.
+    pub fn try_peek(&mut self, input: &str) -> Result<Option<&Buffer>> {
+        let index = self.input_index(input);
+        self.inputs[index].peek(&mut self.statistics)?;
+        Ok(self.inputs[index].next())
     }
 
     /// Whether an input's stream has ended and all of it has been taken.

@@ -54,8 +54,8 @@ impl InputPort {
         Ok(self.next.take())
     }
 
-    /// The next buffer without taking it, if there is one.
-    pub(crate) fn peek(&mut self, statistics: &mut Statistics) -> Result<Option<&Buffer>> {
+    /// Sees to it that [`next`](InputPort::next) is there, if anything is.
+    pub(crate) fn peek(&mut self, statistics: &mut Statistics) -> Result<()> {
         while self.next.is_none() && !self.ended {
             if self.remaining == Some(0) {
                 self.ended = true;
@@ -87,7 +87,12 @@ impl InputPort {
             }
         }
         self.found_empty = self.next.is_none() && !self.ended;
-        Ok(self.next.as_ref())
+        Ok(())
+    }
+
+    /// The next buffer, as [`peek`](InputPort::peek) found it.
+    pub(crate) fn next(&self) -> Option<&Buffer> {
+        self.next.as_ref()
     }
 
     /// Gives a buffer back that was taken but could not be worked on yet.

@@ -17,7 +17,7 @@ impl Block for Copy {
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        let Some(original) = io.peek("in")? else { return io.take("in").map(drop) };
+        let original = io.peek("in")?;
         let (dtype, shape) = (original.dtype(), original.shape());
         let mut copy = io.new_buffer("out", dtype, &shape)?;
         let original = io.take("in")?;

@@ -47,7 +47,7 @@ impl Block for CsvSink {
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        if io.peek("in")?.is_none() {
+        if io.try_peek("in")?.is_none() {
             // Nothing to do for now: what is written so far survives even a kill.
             self.flush()?;
         }

@@ -61,7 +61,7 @@ impl Block for Merge {
         let row = io.take(&self.reference)?;
         table.set_timestamp(row.timestamp());
         for other in &mut self.others {
-            while io.peek(&other.input)?.is_some_and(|next| !is_newer(next, &row)) {
+            while io.try_peek(&other.input)?.is_some_and(|next| !is_newer(next, &row)) {
                 if let Some(buffer) = io.try_take(&other.input)? {
                     buffer.read_samples(&mut other.latest)?;
                 }
