@@ -148,11 +148,13 @@ fn wav_files_pass_bit_by_bit() {
 #[test]
 fn a_killed_wav_source_goes_on_where_it_was() {
     let directory = pipeline::Directory::new();
-    pipeline::write_wav(&directory.path("in.wav"), (16, false), 2, 1_000_000);
+    pipeline::write_wav(&directory.path("in.wav"), (16, false), 2, 3_000_000);
     // Small buffers and a short queue: the source is busy for as long as the sink stands still.
     let text = WAV_COPY.replace("type = \"wav-source\"", "type = \"wav-source\"\nframes = 100");
     let file = directory.write("copy.toml", &text);
     let mut run = Pipeline::start_in(directory, &file, &[]);
+    // Not while it attaches: whoever stops it there keeps the registry, and with it recovery, waiting.
+    wait_until("the sink writes", || run.size("out.wav") > 10_000);
     for _ in 0..3 {
         let (source, sink) = (run.pid_of("source"), run.pid_of("sink"));
         pipeline::kill(sink, Signal::STOP);
@@ -223,10 +225,11 @@ fn drops_are_counted_with_their_reason() {
             "\"zeros -> nothing\"",
             "{ from = \"zeros\", to = \"nothing\", depth = 4, policy = \"drop-oldest\" }",
         )
-        .replace("rate_hz = 100", "count = 5000");
+        .replace("rate_hz = 100", "rate_hz = 1000\ncount = 5000");
     let file = directory.write("zeros.toml", &text);
     let mut run = Pipeline::start_in(directory, &file, &[]);
     let (zeros, nothing) = (run.pid_of("zeros"), run.pid_of("nothing"));
+    run.has_moved("nothing");
     pipeline::kill(nothing, Signal::STOP);
     wait_until("the source is done, whatever the sink does", || !pipeline::is_alive(zeros));
     pipeline::kill(nothing, Signal::CONT);
@@ -236,7 +239,8 @@ fn drops_are_counted_with_their_reason() {
     let (sent, taken) =
         (end.count_of("zeros.out -> nothing.in", 0), end.count_of("zeros.out -> nothing.in", 1));
     assert_eq!(sent, 5000, "{row}");
-    assert!(row.ends_with(&format!("{} (oldest, queue full)", sent - taken)) || sent == taken, "{row}");
+    assert!(taken < sent, "{row}");
+    assert!(row.ends_with(&format!("{} (oldest, queue full)", sent - taken)), "{row}");
 }
 
 #[test]
@@ -244,7 +248,9 @@ fn progress_is_shown_in_plain_lines() {
     let directory = pipeline::Directory::new();
     let file = directory.write("zeros.toml", ZEROS);
     let run = Pipeline::start_in(directory, &file, &["--duration", "1h"]);
-    wait_until("two lines are shown", || run.stdout().contains("\n2.0 s:  zeros "));
+    wait_until("two lines are shown", || {
+        run.stdout().lines().filter(|line| line.contains(" s:  zeros ")).count() >= 2
+    });
     run.signal(Signal::INT);
     let end = run.wait();
     assert!(!end.stdout.contains('\x1b'), "no escape sequences in a pipe: {end}");

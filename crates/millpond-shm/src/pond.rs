@@ -76,10 +76,8 @@ impl Pond {
                 found: config.table_slots.to_string(),
             });
         }
-        let directory = Directory::lock()?;
-        if let Some(member) = directory.read(name)?.and_then(|e| e.members.first().cloned()) {
-            return Err(Error::PondExists { name: name.to_owned(), pid: member.identity.pid });
-        }
+        // The directory is locked only to look and to write, so that a process that is stopped in between keeps nobody waiting.
+        refuse_existing(&Directory::lock()?, name)?;
         let no_memory =
             |e: std::io::Error| Error::OutOfMemory { what: format!("pond `{name}`"), problem: e.to_string() };
         let tables = Tables::new(config.table_slots);
@@ -105,12 +103,17 @@ impl Pond {
         header.expedited_barrier.store(barrier::register().into(), Ordering::Relaxed);
         header.name.store(name);
         header.magic.store(layout::MAGIC, Ordering::Release);
-        let attachment = Attachment::join(name, control, control_fd, data_fd, role)?;
+        let session = Session::new(Attachment::join(name, control, control_fd, data_fd, role)?);
         for &pool in &config.pools {
-            attachment.lock_registry()?.add_pool(pool)?;
+            session.lock_registry()?.add_pool(pool)?;
         }
-        directory.write(name, &Entry { uuid, pid_namespace, members: vec![own_member(&attachment)?] })?;
-        Pond::started(attachment)
+        let directory = Directory::lock()?;
+        let found = refuse_existing(&directory, name).and_then(|()| {
+            directory.write(name, &Entry { uuid, pid_namespace, members: vec![own_member(&session)?] })
+        });
+        drop(directory); // a session that is given up locks it again
+        found?;
+        Pond::started(session)
     }
 
     /// Attaches to a pond that exists.
@@ -120,16 +123,30 @@ impl Pond {
     /// [`Error::Rendezvous`].
     pub fn attach(name: &str, role: Role) -> Result<Pond> {
         check_name("pond", name)?;
-        let directory = Directory::lock()?;
-        let Some(mut entry) = directory.read(name)? else {
-            return Err(Error::PondNotFound { name: name.to_owned(), directory: directory.shown() });
+        let not_found = |directory: &Directory| Error::PondNotFound {
+            name: name.to_owned(),
+            directory: directory.shown(),
         };
-        let (control, control_fd, data_fd) = open_memory(name, &entry, true)?;
-        let attachment = Attachment::join(name, control, control_fd, data_fd, role)?;
-        entry.members.push(own_member(&attachment)?);
-        directory.write(name, &entry)?;
-        drop(directory);
-        let pond = Pond::started(attachment)?;
+        // Locked only to look and to write; see `create`.
+        let found = {
+            let directory = Directory::lock()?;
+            directory.read(name)?.ok_or_else(|| not_found(&directory))?
+        };
+        let (control, control_fd, data_fd) = open_memory(name, &found, true)?;
+        let session = Session::new(Attachment::join(name, control, control_fd, data_fd, role)?);
+        let directory = Directory::lock()?;
+        let written = (|| {
+            // All others may have left meanwhile, and even another pond of the name been made.
+            let mut entry = directory.read(name)?.unwrap_or(Entry { members: Vec::new(), ..found.clone() });
+            if entry.uuid != found.uuid {
+                return Err(not_found(&directory));
+            }
+            entry.members.push(own_member(&session)?);
+            directory.write(name, &entry)
+        })();
+        drop(directory); // a session that is given up locks it again
+        written?;
+        let pond = Pond::started(session)?;
         // Whoever stands before us in the table watches us from now on.
         for (slot, _, _, _) in pond.session.control.processes() {
             if slot != pond.session.me {
@@ -139,8 +156,7 @@ impl Pond {
         Ok(pond)
     }
 
-    fn started(attachment: Attachment) -> Result<Pond> {
-        let session = Session::new(attachment);
+    fn started(session: Arc<Session>) -> Result<Pond> {
         watcher::start(session.attachment())?;
         Ok(Pond { session })
     }
@@ -411,6 +427,13 @@ pub(crate) fn open_memory(name: &str, entry: &Entry, writable: bool) -> Result<(
         name: name.to_owned(),
         directory: crate::rendezvous::directory_path().display().to_string(),
     }))
+}
+
+fn refuse_existing(directory: &Directory, name: &str) -> Result<()> {
+    match directory.read(name)?.and_then(|entry| entry.members.first().cloned()) {
+        Some(member) => Err(Error::PondExists { name: name.to_owned(), pid: member.identity.pid }),
+        None => Ok(()),
+    }
 }
 
 fn own_member(attachment: &Attachment) -> Result<Member> {

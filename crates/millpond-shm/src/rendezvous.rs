@@ -87,8 +87,12 @@ impl Directory {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let holder = lock_holder(&stat).map_or_else(
+                        || format!("another process (`fuser {shown}` names it)"),
+                        |pid| format!("process {pid}"),
+                    );
                     return Err(refuse(format!(
-                        "another process has locked it for {LOCK_DEADLINE:?} (a stopped one? `fuser {shown}` names it)"
+                        "{holder} has kept it locked for {LOCK_DEADLINE:?}: if it is stopped, continue or kill it"
                     )));
                 }
                 Err(e) => return Err(refuse(format!("it cannot be locked: {e}"))),
@@ -183,6 +187,20 @@ impl Directory {
         names.sort();
         Ok(names)
     }
+}
+
+/// The process that has locked this file, as far as `/proc/locks` tells: lines like `1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF`.
+fn lock_holder(stat: &rustix::fs::Stat) -> Option<u32> {
+    let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+    let file = format!("{major:02x}:{minor:02x}:{}", stat.st_ino);
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        match words[..] {
+            [_, "FLOCK", _, _, pid, of, ..] if of == file => pid.parse().ok(),
+            _ => None,
+        }
+    })
 }
 
 /// Opens descriptor `fd` of a living process. The description is our own: nothing is shared with that process.

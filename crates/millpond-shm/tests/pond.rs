@@ -442,6 +442,24 @@ fn a_rendezvous_directory_that_is_not_this_users_alone_is_refused() {
     assert_eq!(ask(&mut tool, "create mill"), "made");
 }
 
+#[test]
+fn who_keeps_the_rendezvous_locked_is_named() {
+    let directory = TemporaryDirectory::new();
+    let mut tool = remote(&directory.0);
+    assert_eq!(ask(&mut tool, "create mill"), "made");
+    let locked = fs::File::open(&directory.0).unwrap();
+    rustix::fs::flock(&locked, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let holder = format!("process {} has kept it locked", std::process::id());
+    refused(
+        &mut tool,
+        "list",
+        "Rendezvous",
+        &[directory.0.to_str().unwrap(), &holder, "continue or kill it"],
+    );
+    drop(locked);
+    assert!(ask(&mut tool, "list").starts_with("mill "));
+}
+
 const NOBODY: u32 = 65534;
 
 #[test]

@@ -61,6 +61,8 @@ impl BlockProcess {
     }
 
     fn run_block(&self, catalog: &Catalog) -> Result<ExitCode> {
+        // First of all: a signal that arrives while the block is still being made must not kill it.
+        let signals = Signals::new([SIGINT, SIGTERM]).context(|| "listen for signals")?;
         if let Some(supervisor) = self.supervisor {
             end_with(supervisor)?;
         }
@@ -70,7 +72,7 @@ impl BlockProcess {
         let pond = Pond::attach(&self.pond, Role::Block)?;
         let waiter = pond.waiter(Wait::Adaptive)?;
         let stop = StopRequest::default();
-        let _listener = SignalListener::new(self.supervisor, stop.clone(), waiter.clone())?;
+        let _listener = SignalListener::new(signals, self.supervisor, stop.clone(), waiter.clone())?;
         let runner = Runner::new(block_type, &pond, &self.name, params, waiter, stop);
         let ended = runner.and_then(|mut runner| {
             let ending = runner.run();
@@ -119,8 +121,7 @@ struct SignalListener {
 }
 
 impl SignalListener {
-    fn new(supervisor: Option<u32>, stop: StopRequest, waiter: Waiter) -> Result<Self> {
-        let mut signals = Signals::new([SIGINT, SIGTERM]).context(|| "listen for signals")?;
+    fn new(mut signals: Signals, supervisor: Option<u32>, stop: StopRequest, waiter: Waiter) -> Result<Self> {
         let handle = signals.handle();
         let listen = move || {
             let mut requests = 0;

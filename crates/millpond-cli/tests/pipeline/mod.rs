@@ -138,6 +138,11 @@ impl Pipeline {
         std::fs::read_to_string(self.directory.path(file)).unwrap_or_default()
     }
 
+    /// The size of a file in the run's directory in bytes; 0 if there is none.
+    pub fn size(&self, file: &str) -> u64 {
+        std::fs::metadata(self.directory.path(file)).map_or(0, |metadata| metadata.len())
+    }
+
     /// The latest process of a block, as the run tells it; waits for the first one.
     pub fn pid_of(&mut self, block: &str) -> i32 {
         let mut pids = HashMap::new();
@@ -149,6 +154,15 @@ impl Pipeline {
             pids.contains_key(block)
         });
         pids[block]
+    }
+
+    /// Waits until the progress shows that a block has taken or sent something.
+    pub fn has_moved(&self, block: &str) {
+        wait_until(&format!("`{block}` has moved something"), || {
+            let shown = self.stdout.so_far();
+            let mut counts = shown.lines().filter_map(|line| line.split_once(&format!("  {block} ")));
+            counts.any(|(_, rest)| !rest.starts_with("0 "))
+        });
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -309,8 +309,11 @@ impl Supervisor {
         let killed = matches!(death, Death::Signal { .. });
         // Asked to end before it had a handler for it. When the run has failed anyway there is nothing to start it again for.
         let failed = matches!(self.ending, Some(EndReason::Failed { .. }));
-        let told_too_early = failed && told_to_end && matches!(death, Death::Signal { signal: 15 });
-        let ends_anyway = self.stopping.is_some() || told_too_early || (is_source && told_to_end && killed);
+        if failed && told_to_end && matches!(death, Death::Signal { signal: 15 }) {
+            self.has_ended(index);
+            return;
+        }
+        let ends_anyway = self.stopping.is_some() || (is_source && told_to_end && killed);
         let restart_in = if ends_anyway {
             None
         } else {
