@@ -81,6 +81,8 @@ mod rendezvous;
 #[cfg(not(loom))]
 mod sys;
 #[cfg(not(loom))]
+mod timestamp;
+#[cfg(not(loom))]
 mod types;
 #[cfg(not(loom))]
 mod waiter;
@@ -103,6 +105,7 @@ pub use self::{
     pools::PoolConfig,
     ports::{ConnectionConfig, InputConfig, OnReceiverDeath, OutputConfig, Policy, StreamFormat},
     registry::Direction,
-    types::{DType, Shape, Timestamp},
+    timestamp::{TimeRange, Timestamp, ns_to_sample, sample_to_ns},
+    types::{DType, Shape},
     waiter::{Wait, Waiter, Woken},
 };

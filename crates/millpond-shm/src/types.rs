@@ -1,8 +1,7 @@
-//! What a buffer says about its contents: element type, shape, timestamp.
+//! What a buffer says about its contents: element type, shape.
 
 use crate::error::{Error, Result};
 use crate::layout::MAX_DIMENSIONS;
-use crate::sys::time;
 use serde::Serialize;
 use std::fmt;
 use std::str::FromStr;
@@ -118,35 +117,6 @@ impl std::ops::Deref for Shape {
 impl fmt::Debug for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
-    }
-}
-
-/// When the contents of a buffer were taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub enum Timestamp {
-    /// Not stamped.
-    #[default]
-    None,
-    /// Nanoseconds since the Unix epoch.
-    Absolute(i64),
-    /// Nanoseconds since the stream's own start.
-    Relative(i64),
-    /// Index of the first sample, at `rate_num / rate_den` Hz.
-    Sample {
-        /// Samples since the stream's start.
-        index: i64,
-        /// Numerator of the rate in Hz.
-        rate_num: u32,
-        /// Denominator of the rate in Hz.
-        rate_den: u32,
-    },
-}
-
-impl Timestamp {
-    /// The wall clock now: one clock read.
-    #[must_use]
-    pub fn now() -> Timestamp {
-        Timestamp::Absolute(time::unix_ns())
     }
 }
 
