@@ -103,6 +103,9 @@ pub enum Pause {
     OutputFull,
     /// Call again at this moment, or when an input that was found empty has something.
     Until(Instant),
+    /// Call again when the descriptor that [`Io::until_readable`] or [`Io::until_writable`] was given is ready, or when an
+    /// input that was found empty has something.
+    Event,
     /// The block's last work is done. Its receivers are told that the stream has ended.
     Done,
     /// The block cannot go on. The supervisor may start it anew.

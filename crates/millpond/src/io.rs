@@ -1,5 +1,7 @@
 //! What a block sees of the world while it works: its inputs, outputs and parameters.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millpond_shm::{Allocator, Buffer, BufferMut, DType, Pond, StreamFormat, Waiter};
@@ -9,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::param::{FromValue, Params};
 use crate::ports::{InputPort, OutputPort};
 use crate::process::NOTE_PREFIX;
+use crate::readiness::{Interest, Readiness};
 use crate::spec::Spec;
 use crate::statistics::Statistics;
 
@@ -29,6 +32,7 @@ pub struct Io {
     starved_of: Option<usize>,
     /// A buffer that has been waited for.
     spare: Option<BufferMut>,
+    readiness: Readiness,
 }
 
 impl Io {
@@ -61,6 +65,7 @@ impl Io {
             allocator: pond.allocator(),
             starved_of: None,
             spare: None,
+            readiness: Readiness::default(),
         })
     }
 
@@ -190,6 +195,24 @@ impl Io {
         Ok(())
     }
 
+    /// To wait until something can be read from `fd`, a socket or pipe: return the pause, and read without blocking when called
+    /// again. A call may come earlier; one descriptor can be waited for at a time, the latest.
+    pub fn until_readable(&mut self, fd: &Arc<OwnedFd>) -> Pause {
+        self.until_ready(fd, Interest::Read)
+    }
+
+    /// To wait until something can be written to `fd`; as [`until_readable`](Io::until_readable).
+    pub fn until_writable(&mut self, fd: &Arc<OwnedFd>) -> Pause {
+        self.until_ready(fd, Interest::Write)
+    }
+
+    fn until_ready(&mut self, fd: &Arc<OwnedFd>, interest: Interest) -> Pause {
+        match self.readiness.watch(fd, interest, &self.waiter) {
+            Ok(()) => Pause::Event,
+            Err(error) => Pause::Failed(error),
+        }
+    }
+
     /// How often a process started to run this block, this one included: more than 1 after a restart.
     pub fn starts(&self) -> u64 {
         self.statistics.starts()
@@ -228,9 +251,9 @@ impl Io {
         }
     }
 
-    /// An input that the block has found empty has something now.
+    /// An input that the block has found empty has something now, or the descriptor that it waits for is ready.
     pub(crate) fn has_news(&self) -> bool {
-        self.inputs.iter().any(InputPort::has_news)
+        self.inputs.iter().any(InputPort::has_news) || self.readiness.is_ready()
     }
 
     /// Nothing will come on any input, as far as can be known.

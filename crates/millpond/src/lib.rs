@@ -24,6 +24,7 @@ mod catalog;
 mod duration;
 mod error;
 pub mod flowgraph;
+pub mod frames;
 mod io;
 mod latency;
 mod nearest;
@@ -31,6 +32,7 @@ mod pace;
 mod param;
 mod ports;
 mod process;
+mod readiness;
 mod runner;
 pub mod samples;
 mod spec;
@@ -58,7 +60,8 @@ pub use millpond_shm::{Buffer, BufferMut, DType, Policy, StreamFormat, Timestamp
 
 /// What the author of a block needs.
 pub mod prelude {
-    pub use crate::samples::{MapSamples, REAL, ReadSamples};
+    pub use crate::frames::Frames;
+    pub use crate::samples::{MapSamples, REAL, ReadSamples, WriteSamples};
     pub use crate::{
         Block, Buffer, BufferMut, Context, DType, Error, Io, Pace, Param, Params, Pause, Port, Result, Spec,
         StreamFormat, Timestamp, WorkResult,

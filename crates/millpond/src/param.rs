@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use millpond_shm::DType;
+
 use crate::error::{Error, Result};
 use crate::nearest::nearest;
 use crate::spec::Spec;
@@ -24,7 +26,9 @@ enum Kind {
     Int,
     Float,
     Text,
+    OneOf(&'static [&'static str]),
     Names,
+    Numbers,
 }
 
 #[derive(Clone, Debug)]
@@ -48,6 +52,8 @@ pub enum Value {
     Text(String),
     /// Several names.
     Names(Vec<String>),
+    /// Several numbers.
+    Numbers(Vec<f64>),
 }
 
 impl Param {
@@ -79,6 +85,16 @@ impl Param {
     /// At least one name, all different, each made of letters, digits, `_` and `-`.
     pub fn names(name: &str, doc: &str) -> Self {
         Self::new(name, doc, Kind::Names)
+    }
+
+    /// One of these words, which the block reads as text.
+    pub fn one_of(name: &str, doc: &str, words: &'static [&'static str]) -> Self {
+        Self::new(name, doc, Kind::OneOf(words))
+    }
+
+    /// At least one number; the range holds for each.
+    pub fn numbers(name: &str, doc: &str) -> Self {
+        Self::new(name, doc, Kind::Numbers)
     }
 
     /// The value when none is given.
@@ -135,6 +151,8 @@ impl Param {
             Kind::Int => "a whole number",
             Kind::Float => "a number",
             Kind::Text => "text",
+            Kind::OneOf(words) => return format!("one of: {}", words.join(", ")),
+            Kind::Numbers => "a list of numbers",
             Kind::Names => "a list of different names (letters, digits, `_`, `-`)",
         };
         let range = match (self.min.is_finite(), self.max.is_finite()) {
@@ -154,12 +172,18 @@ impl Param {
     pub fn check(&self, value: Value) -> Result<Value> {
         let value = match (self.kind, value) {
             (Kind::Float, Value::Int(number)) => Value::Float(number as f64),
+            (Kind::Numbers, Value::Int(number)) => Value::Numbers(vec![number as f64]),
+            (Kind::Numbers, Value::Float(number)) => Value::Numbers(vec![number]),
             (_, value) => value,
         };
         let fits = match (self.kind, &value) {
             (Kind::Bool, Value::Bool(_)) | (Kind::Text, Value::Text(_)) => true,
             (Kind::Int, Value::Int(number)) => (self.min..=self.max).contains(&(*number as f64)),
             (Kind::Float, Value::Float(number)) => (self.min..=self.max).contains(number),
+            (Kind::OneOf(words), Value::Text(text)) => words.contains(&text.as_str()),
+            (Kind::Numbers, Value::Numbers(numbers)) => {
+                !numbers.is_empty() && numbers.iter().all(|number| (self.min..=self.max).contains(number))
+            }
             (Kind::Names, Value::Names(names)) => {
                 let differs = |i: usize| !names[..i].contains(&names[i]);
                 !names.is_empty() && (0..names.len()).all(|i| is_name(&names[i]) && differs(i))
@@ -169,7 +193,7 @@ impl Param {
         if fits { Ok(value) } else { Err(self.mismatch(value.to_string())) }
     }
 
-    /// Reads the value from text as it is given on a command line; names are separated by commas.
+    /// Reads the value from text as it is given on a command line; names and numbers are separated by commas.
     ///
     /// # Errors
     /// As [`check`](Param::check).
@@ -178,7 +202,11 @@ impl Param {
             Kind::Bool => text.parse().ok().map(Value::Bool),
             Kind::Int => text.parse().ok().map(Value::Int),
             Kind::Float => text.parse().ok().map(Value::Float),
-            Kind::Text => Some(Value::Text(text.to_owned())),
+            Kind::Text | Kind::OneOf(_) => Some(Value::Text(text.to_owned())),
+            Kind::Numbers => {
+                let numbers = text.split(',').map(|number| number.trim().parse().ok());
+                numbers.collect::<Option<_>>().map(Value::Numbers)
+            }
             Kind::Names => Some(Value::Names(text.split(',').map(|name| name.trim().to_owned()).collect())),
         };
         self.check(value.ok_or_else(|| self.mismatch(format!("`{text}`")))?)
@@ -204,6 +232,9 @@ impl fmt::Display for Value {
             Value::Float(value) => write!(f, "{value}"),
             Value::Text(value) => f.write_str(value),
             Value::Names(names) => f.write_str(&names.join(",")),
+            Value::Numbers(numbers) => {
+                f.write_str(&numbers.iter().map(f64::to_string).collect::<Vec<_>>().join(","))
+            }
         }
     }
 }
@@ -320,6 +351,8 @@ from_value! {
     Float(value) => f64: Some(*value);
     Text(value) => String: Some(value.clone());
     Names(value) => Vec<String>: Some(value.clone());
+    Numbers(value) => Vec<f64>: Some(value.clone());
+    Text(value) => DType: value.parse().ok();
 }
 
 macro_rules! into_value {
@@ -341,6 +374,7 @@ into_value! {
     String => Text;
     &str => Text;
     Vec<String> => Names;
+    Vec<f64> => Numbers;
 }
 
 #[cfg(test)]
@@ -354,6 +388,8 @@ mod tests {
             .param(Param::text("path", "the file"))
             .param(Param::names("inputs", "the ports").default(vec!["a".to_owned()]))
             .param(Param::bool("loud", "whether to shout").default(false))
+            .param(Param::one_of("colour", "what it looks like", &["red", "blue"]).default("red"))
+            .param(Param::numbers("taps", "the weights").range(-1.0, 1.0).optional())
     }
 
     fn refusal(given: &[(&str, &str)]) -> String {
@@ -368,6 +404,16 @@ mod tests {
         assert_eq!(params.get::<String>("path"), "x.csv");
         assert_eq!(params.get::<Vec<String>>("inputs"), ["a", "b"]);
         assert!(!params.get::<bool>("loud"));
+        assert_eq!(params.get::<String>("colour"), "red");
+        assert_eq!(params.get::<Option<Vec<f64>>>("taps"), None);
+    }
+
+    #[test]
+    fn lists_of_numbers_survive_a_command_line() {
+        let param = Param::numbers("taps", "the weights");
+        let value = Value::Numbers(vec![0.1, -1e-300, 3.0]);
+        assert_eq!(param.parse(&value.to_string()).unwrap(), value);
+        assert_eq!(param.check(Value::Int(2)).unwrap(), Value::Numbers(vec![2.0]));
     }
 
     #[test]
@@ -393,6 +439,15 @@ mod tests {
             "parameter `count`: expected a whole number of at least 0, found -1"
         );
         assert_eq!(refusal(&[("loud", "yes")]), "parameter `loud`: expected true or false, found `yes`");
+        assert_eq!(
+            refusal(&[("colour", "grey")]),
+            "parameter `colour`: expected one of: red, blue, found grey"
+        );
+        assert_eq!(
+            refusal(&[("taps", "0.5,2")]),
+            "parameter `taps`: expected a list of numbers from -1 to 1, found 0.5,2"
+        );
+        assert!(refusal(&[("taps", "0.5,,2")]).ends_with("found `0.5,,2`"));
         for names in ["", "a,a", "a.b", "a,,b"] {
             assert!(refusal(&[("inputs", names)]).contains("a list of different names"), "{names}");
         }

@@ -157,6 +157,7 @@ impl Runner {
                     ));
                 }
                 Err(Pause::NeedInput) => return Ok(Progress::Waits(Wanted::Input)),
+                Err(Pause::Event) => return Ok(Progress::Waits(Wanted::Input)),
                 Err(Pause::OutputFull) => return Ok(Progress::Waits(Wanted::Output)),
                 Err(Pause::Until(moment)) => return Ok(Progress::Waits(Wanted::Moment(moment))),
                 Err(Pause::Done) => return self.finish(),
@@ -169,12 +170,13 @@ impl Runner {
     /// Completes the block's work and ends its streams.
     fn finish(&mut self) -> Result<Progress> {
         loop {
-            match self.block.finish(&mut self.io) {
+            let wanted = match self.block.finish(&mut self.io) {
                 Ok(()) | Err(Pause::Done | Pause::NeedInput | Pause::Until(_)) => break,
                 Err(Pause::Failed(error)) => return Err(error),
-                Err(Pause::OutputFull) => {}
-            }
-            if self.wait(Wanted::Output)? == Urgency::Now {
+                Err(Pause::OutputFull) => Wanted::Output,
+                Err(Pause::Event) => Wanted::Input,
+            };
+            if self.wait(wanted)? == Urgency::Now {
                 return Ok(Progress::Done);
             }
         }

@@ -18,6 +18,18 @@ pub trait MapSamples {
     fn map_samples(&mut self, change: impl Fn(f64) -> f64) -> Result<()>;
 }
 
+/// The names of [`REAL`], for parameters.
+pub(crate) const REAL_NAMES: &[&str] = &["u8", "i8", "u16", "i16", "u32", "i32", "f32", "f64"];
+
+/// Writing numbers as the samples of a buffer.
+pub trait WriteSamples {
+    /// Writes as many samples as the buffer has. Integers are rounded and stay within their type's range.
+    ///
+    /// # Errors
+    /// If the items are none of [`REAL`], or `samples` are not as many.
+    fn write_samples(&mut self, samples: &[f64]) -> Result<()>;
+}
+
 /// Reading the samples of a buffer as `f64`.
 pub trait ReadSamples {
     /// Replaces the contents of `samples` by all samples of the buffer.
@@ -28,8 +40,10 @@ pub trait ReadSamples {
 }
 
 /// Conversion from and to `f64`, exact for every value of the type.
-trait Sample: Pod {
+pub(crate) trait Sample: Pod {
+    /// Exact.
     fn to_f64(self) -> f64;
+    /// Rounded and within range.
     fn from_f64(value: f64) -> Self;
 }
 
@@ -63,39 +77,39 @@ samples! {
 macro_rules! with_item_type {
     ($dtype:expr, $type:ident => $body:expr) => {
         match $dtype {
-            DType::U8 => {
+            millpond_shm::DType::U8 => {
                 type $type = u8;
                 $body
             }
-            DType::I8 => {
+            millpond_shm::DType::I8 => {
                 type $type = i8;
                 $body
             }
-            DType::U16 => {
+            millpond_shm::DType::U16 => {
                 type $type = u16;
                 $body
             }
-            DType::I16 => {
+            millpond_shm::DType::I16 => {
                 type $type = i16;
                 $body
             }
-            DType::U32 => {
+            millpond_shm::DType::U32 => {
                 type $type = u32;
                 $body
             }
-            DType::I32 => {
+            millpond_shm::DType::I32 => {
                 type $type = i32;
                 $body
             }
-            DType::F32 => {
+            millpond_shm::DType::F32 => {
                 type $type = f32;
                 $body
             }
-            DType::F64 => {
+            millpond_shm::DType::F64 => {
                 type $type = f64;
                 $body
             }
-            other => Err(not_real(other)),
+            other => Err($crate::samples::not_real(other)),
         }
     };
 }
@@ -112,6 +126,30 @@ impl MapSamples for BufferMut {
     }
 }
 
+impl WriteSamples for BufferMut {
+    fn write_samples(&mut self, samples: &[f64]) -> Result<()> {
+        let count = self.len() / self.dtype().size_bytes();
+        if count != samples.len() {
+            return Err(Error::Refused(format!("expected {count} samples, found {}", samples.len())));
+        }
+        with_item_type!(self.dtype(), T => {
+            let items = self.as_mut_slice::<T>()?;
+            items.iter_mut().zip(samples).for_each(|(item, sample)| *item = T::from_f64(*sample));
+            Ok(())
+        })
+    }
+}
+
+impl ReadSamples for BufferMut {
+    fn read_samples(&self, samples: &mut Vec<f64>) -> Result<()> {
+        samples.clear();
+        with_item_type!(self.dtype(), T => {
+            samples.extend(self.as_slice::<T>()?.iter().map(|item| item.to_f64()));
+            Ok(())
+        })
+    }
+}
+
 impl ReadSamples for Buffer {
     fn read_samples(&self, samples: &mut Vec<f64>) -> Result<()> {
         samples.clear();
@@ -122,7 +160,7 @@ impl ReadSamples for Buffer {
     }
 }
 
-fn not_real(found: DType) -> Error {
+pub(crate) fn not_real(found: DType) -> Error {
     Error::Refused(format!("expected samples that are real numbers, found {found}"))
 }
 

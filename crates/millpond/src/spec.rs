@@ -11,6 +11,8 @@ use crate::param::{Param, Params};
 pub struct Spec {
     pub(crate) name: String,
     pub(crate) doc: String,
+    pub(crate) details: String,
+    pub(crate) example: String,
     pub(crate) inputs: Vec<Port>,
     pub(crate) outputs: Vec<Port>,
     pub(crate) params: Vec<Param>,
@@ -22,10 +24,24 @@ impl Spec {
         Self {
             name: name.into(),
             doc: doc.into(),
+            details: String::new(),
+            example: String::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),
             params: Vec::new(),
         }
+    }
+
+    /// What one line does not say: stamps, the end of the stream, what happens after a restart. Plain sentences.
+    pub fn details(mut self, text: &str) -> Self {
+        self.details = text.into();
+        self
+    }
+
+    /// A pipeline file that shows the block at work.
+    pub fn example(mut self, pipeline: &str) -> Self {
+        self.example = pipeline.into();
+        self
     }
 
     /// Adds an input port.
@@ -54,6 +70,16 @@ impl Spec {
     /// What such a block does, in one line.
     pub fn doc(&self) -> &str {
         &self.doc
+    }
+
+    /// What one line does not say; empty if there is no more to say.
+    pub fn more(&self) -> &str {
+        &self.details
+    }
+
+    /// A pipeline file that shows the block at work; empty if there is none.
+    pub fn example_text(&self) -> &str {
+        &self.example
     }
 
     /// The parameters, in the order in which they were added.

@@ -27,6 +27,9 @@ pub struct Bench {
     pond: Pond,
 }
 
+/// Rate of the streams that [`Bench::push_frames`] makes.
+pub const TEST_RATE_HZ: u32 = 48_000;
+
 /// Numbers ponds, so that tests of one process can run side by side.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -89,18 +92,82 @@ impl Bench {
         self.push_stamped(input, Timestamp::Absolute(unix_ns), row)
     }
 
+    /// Sends a buffer of `[frames, channels]` whose stream has counted `index` frames before it.
+    ///
+    /// # Errors
+    /// As [`push`](Bench::push).
+    pub fn push_frames<T: Item>(
+        &mut self,
+        input: &str,
+        index: i64,
+        channels: u32,
+        items: &[T],
+    ) -> Result<Buffer> {
+        let stamp = Timestamp::Sample { index, rate_num: TEST_RATE_HZ, rate_den: 1 };
+        if self.feed(input).is_none() {
+            let (shape, rate_hz) = (vec![0, channels], Some((TEST_RATE_HZ, 1)));
+            let format = StreamFormat { dtype: T::DTYPE, shape, rate_hz, ..StreamFormat::default() };
+            self.set_format(input, format)?;
+        }
+        self.push_shaped(input, stamp, &[items.len() as u32 / channels, channels], items)
+    }
+
     fn push_stamped<T: Item>(&mut self, input: &str, stamp: Timestamp, items: &[T]) -> Result<Buffer> {
         if self.feed(input).is_none() {
             self.set_format(input, StreamFormat { dtype: T::DTYPE, ..StreamFormat::default() })?;
         }
+        self.push_shaped(input, stamp, &[items.len() as u32], items)
+    }
+
+    fn push_shaped<T: Item>(
+        &mut self,
+        input: &str,
+        stamp: Timestamp,
+        shape: &[u32],
+        items: &[T],
+    ) -> Result<Buffer> {
         let Some(output) = self.feed(input) else { unreachable!("the format has been stated") };
         let mut buffer = output.allocate(size_of_val(items))?;
-        buffer.set_array(T::DTYPE, &[items.len() as u32])?;
+        buffer.set_array(T::DTYPE, shape)?;
         buffer.as_mut_slice()?.copy_from_slice(items);
         buffer.set_timestamp(stamp);
         let buffer = buffer.freeze();
         output.try_send(buffer.clone()).context(|| format!("push on `{input}`"))?;
         Ok(buffer)
+    }
+
+    /// Sends frames through a block with the ports `in` and `out`, `chunk` frames a buffer, ends the stream, and returns all
+    /// that came out.
+    ///
+    /// # Errors
+    /// What the block fails with, or as [`pull`](Bench::pull).
+    pub fn run_through<T: Item, U: Item>(
+        &mut self,
+        channels: u32,
+        chunk: usize,
+        items: &[T],
+    ) -> Result<Vec<U>> {
+        let mut out = Vec::new();
+        let mut index = 0;
+        for items in items.chunks(chunk * channels as usize) {
+            self.push_frames("in", index, channels, items)?;
+            index += (items.len() / channels as usize) as i64;
+            self.run()?;
+            out.extend(self.pull_all::<U>("out")?);
+        }
+        if self.feed("in").is_none() {
+            self.push_frames::<T>("in", 0, channels, &[])?;
+        }
+        self.end("in");
+        while !self.ended {
+            self.run()?;
+            let more = self.pull_all::<U>("out")?;
+            if more.is_empty() && !self.ended {
+                return Err(Error::Refused("the block does not end with its input".to_owned()));
+            }
+            out.extend(more);
+        }
+        Ok(out)
     }
 
     /// Ends an input's stream.
@@ -145,6 +212,18 @@ impl Bench {
             )));
         }
         Ok(Some(buffer.as_slice()?.to_vec()))
+    }
+
+    /// Takes all that the block has sent, one after the other.
+    ///
+    /// # Errors
+    /// As [`pull`](Bench::pull).
+    pub fn pull_all<T: Item>(&mut self, output: &str) -> Result<Vec<T>> {
+        let mut all = Vec::new();
+        while let Some(items) = self.pull::<T>(output)? {
+            all.extend(items);
+        }
+        Ok(all)
     }
 
     /// Takes the next buffer that the block has sent, if there is one.

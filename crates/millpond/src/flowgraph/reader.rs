@@ -241,12 +241,13 @@ impl Reader<'_> {
             DeValue::Float(number) => number.as_str().parse().ok().map(Value::Float),
             DeValue::Array(items) => {
                 let names = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
-                names.collect::<Option<Vec<_>>>().map(Value::Names)
+                let numbers = || items.iter().map(|item| number(item.get_ref())).collect::<Option<Vec<_>>>();
+                names.collect::<Option<Vec<_>>>().map(Value::Names).or_else(|| numbers().map(Value::Numbers))
             }
             DeValue::Datetime(_) | DeValue::Table(_) => None,
         };
         if read.is_none() {
-            self.expected("a number, text, true, false or a list of names", value);
+            self.expected("a number, text, true, false or a list of names or numbers", value);
         }
         read
     }
@@ -321,6 +322,16 @@ impl Reader<'_> {
             None => format!("it may have: {}", known.join(", ")),
         };
         self.diagnostics.add(Some(key.span()), format!("{object} has no key `{name}`"), Some(help));
+    }
+}
+
+fn number(value: &DeValue<'_>) -> Option<f64> {
+    match value {
+        DeValue::Integer(number) => {
+            i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number as f64)
+        }
+        DeValue::Float(number) => number.as_str().parse().ok(),
+        _ => None,
     }
 }
 

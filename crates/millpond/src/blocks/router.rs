@@ -1,0 +1,98 @@
+//! `router`: sends each buffer on one of several outputs.
+
+use super::selector::find;
+use crate::prelude::*;
+
+/// Deals buffers out in turn, or sends all of them to the output that is selected. Nothing is copied.
+pub(super) struct Router {
+    outputs: Vec<String>,
+    next: usize,
+    selected: Option<usize>,
+}
+
+impl Block for Router {
+    fn spec() -> Spec {
+        Spec::new("router", "Sends each buffer on one of several outputs: in turn, or the one selected")
+            .details(
+                "In turn, each output gets every n-th buffer, which spreads work over several blocks. A full output holds up \
+                 the others. Started again after its process was killed, it goes on with the output whose turn it is.",
+            )
+            .example(
+                r#"
+connect = ["work -> deal", "deal.first -> left", "deal.second -> right"]
+blocks.work = { type = "null-source", count = 1000 }
+blocks.deal = { type = "router", outputs = ["first", "second"] }
+blocks.left = { type = "null-sink" }
+blocks.right = { type = "null-sink" }
+"#,
+            )
+            .input(Port::new("in", "any stream"))
+            .output(Port::one_for_each("outputs", "a part of the stream").like("in"))
+            .param(Param::names("outputs", "names of the outputs"))
+            .param(Param::text("select", "the output for all buffers; without it, they take turns").optional())
+    }
+
+    fn new(params: &Params) -> Result<Self> {
+        let outputs: Vec<String> = params.get("outputs");
+        let selected = params.get::<Option<String>>("select").map(|name| find(&outputs, &name, "output"));
+        Ok(Self { selected: selected.transpose()?, outputs, next: 0 })
+    }
+
+    fn start(&mut self, io: &mut Io) -> Result<()> {
+        let sent: u64 = self.outputs.iter().map(|output| io.next_sequence(output)).sum();
+        self.next = (sent % self.outputs.len() as u64) as usize;
+        Ok(())
+    }
+
+    fn work(&mut self, io: &mut Io) -> WorkResult {
+        let select: Option<String> = io.param("select");
+        if select.as_ref() != self.selected.map(|selected| &self.outputs[selected]) {
+            match select.map(|name| find(&self.outputs, &name, "output")).transpose() {
+                Ok(selected) => self.selected = selected,
+                // Somebody mistyped while the stream runs: that is no reason to end it.
+                Err(error) => io.note(&format!("{error}; the route stays as it was")),
+            }
+        }
+        let buffer = io.take("in")?;
+        let output = self.selected.unwrap_or_else(|| {
+            let turn = self.next;
+            self.next = (turn + 1) % self.outputs.len();
+            turn
+        });
+        io.send(&self.outputs[output], buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::param::Value;
+    use crate::testing::Bench;
+
+    fn names() -> Value {
+        vec!["a".to_owned(), "b".to_owned(), "c".to_owned()].into()
+    }
+
+    #[test]
+    fn outputs_take_turns() {
+        let mut bench = Bench::of::<Router>(&[("outputs", names())]).unwrap();
+        (0..7u8).for_each(|i| drop(bench.push("in", &[i]).unwrap()));
+        bench.end("in");
+        bench.run().unwrap();
+        assert!(bench.has_ended());
+        assert_eq!(bench.pull_all::<u8>("a").unwrap(), [0, 3, 6]);
+        assert_eq!(bench.pull_all::<u8>("b").unwrap(), [1, 4]);
+        assert_eq!(bench.pull_all::<u8>("c").unwrap(), [2, 5]);
+    }
+
+    #[test]
+    fn all_go_to_the_selected_output() {
+        let mut bench = Bench::of::<Router>(&[("outputs", names()), ("select", "b".into())]).unwrap();
+        (0..4u8).for_each(|i| drop(bench.push("in", &[i]).unwrap()));
+        bench.run().unwrap();
+        assert_eq!(bench.pull_all::<u8>("b").unwrap(), [0, 1, 2, 3]);
+        assert!(bench.pull_all::<u8>("a").unwrap().is_empty());
+        let refusal = Bench::of::<Router>(&[("outputs", names()), ("select", "d".into())]).err().unwrap();
+        assert_eq!(refusal.to_string(), "`select`: expected the name of an output (a, b, c), found `d`");
+    }
+}

@@ -1,0 +1,150 @@
+//! `selector`: passes one of several streams.
+
+use crate::prelude::*;
+
+/// Passes the buffers of one input; those of the others are dropped and counted, so that their senders are not held up.
+pub(super) struct Selector {
+    inputs: Vec<String>,
+    selected: usize,
+    dropped: u64,
+}
+
+impl Block for Selector {
+    fn spec() -> Spec {
+        Spec::new("selector", "Passes one of several streams; which one can change while it runs")
+            .details(
+                "All inputs carry the same kind of stream. Buffers of inputs that are not selected are dropped, and their \
+                 number is told at the end. The stream ends when all inputs have ended.",
+            )
+            .example(
+                r#"
+connect = ["sine -> switch.clean", "noise -> switch.noisy", "switch -> file"]
+blocks.sine = { type = "signal", duration_s = 1.0 }
+blocks.noise = { type = "signal", waveform = "noise", duration_s = 1.0 }
+blocks.switch = { type = "selector", inputs = ["clean", "noisy"], select = "noisy" }
+blocks.file = { type = "wav-sink", path = "selected.wav" }
+"#,
+            )
+            .input(Port::one_for_each("inputs", "streams of the same kind"))
+            .output(Port::new("out", "the selected stream"))
+            .param(Param::names("inputs", "names of the inputs"))
+            .param(Param::text("select", "the input to pass; without it, the first one").optional())
+    }
+
+    fn new(params: &Params) -> Result<Self> {
+        let inputs: Vec<String> = params.get("inputs");
+        let selected = match params.get::<Option<String>>("select") {
+            Some(name) => find(&inputs, &name, "input")?,
+            None => 0,
+        };
+        Ok(Self { inputs, selected, dropped: 0 })
+    }
+
+    fn start(&mut self, io: &mut Io) -> Result<()> {
+        let first = io.format(&self.inputs[0]).cloned().unwrap_or_default();
+        for input in &self.inputs[1..] {
+            let other = io.format(input).cloned().unwrap_or_default();
+            if (first.dtype, &first.shape, first.rate_hz) != (other.dtype, &other.shape, other.rate_hz) {
+                return Err(Error::Refused(format!(
+                    "the streams are of different kinds: `{}` is {}, `{input}` is {}; put a `convert` before one of them",
+                    self.inputs[0],
+                    kind(&first),
+                    kind(&other)
+                )));
+            }
+        }
+        io.set_format("out", first)
+    }
+
+    fn work(&mut self, io: &mut Io) -> WorkResult {
+        if let Some(name) =
+            io.param::<Option<String>>("select").filter(|name| *name != self.inputs[self.selected])
+        {
+            match find(&self.inputs, &name, "input") {
+                Ok(selected) => self.selected = selected,
+                // Somebody mistyped while the stream runs: that is no reason to end it.
+                Err(error) => io.note(&format!("{error}; `{}` stays selected", self.inputs[self.selected])),
+            }
+        }
+        let mut idle = true;
+        for index in 0..self.inputs.len() {
+            let Some(buffer) = io.try_take(&self.inputs[index])? else { continue };
+            idle = false;
+            if index == self.selected {
+                io.send("out", buffer)?;
+            } else {
+                self.dropped += 1;
+            }
+        }
+        match idle {
+            true if self.inputs.iter().all(|input| io.ended(input)) => Err(Pause::Done),
+            true => Err(Pause::NeedInput),
+            false => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, io: &mut Io) -> WorkResult {
+        if self.dropped > 0 {
+            io.note(&format!("dropped {} buffers of inputs that were not selected", self.dropped));
+        }
+        Ok(())
+    }
+}
+
+/// The place of a name in a list.
+pub(super) fn find(names: &[String], name: &str, what: &str) -> Result<usize> {
+    names.iter().position(|known| known == name).ok_or_else(|| {
+        Error::Refused(format!(
+            "`select`: expected the name of an {what} ({}), found `{name}`",
+            names.join(", ")
+        ))
+    })
+}
+
+fn kind(format: &StreamFormat) -> String {
+    let rate = format.rate_hz.map_or(String::new(), |(num, den)| format!(" at {num}/{den} Hz"));
+    format!("{} {:?}{rate}", format.dtype, format.shape)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Bench;
+
+    fn names() -> Value {
+        vec!["a".to_owned(), "b".to_owned()].into()
+    }
+
+    use crate::param::Value;
+
+    #[test]
+    fn passes_the_selected_stream_until_all_have_ended() {
+        for (select, expected) in [(None, [1u8, 2]), (Some("b"), [3, 4])] {
+            let mut params = vec![("inputs", names())];
+            params.extend(select.map(|select| ("select", select.into())));
+            let mut bench = Bench::of::<Selector>(&params).unwrap();
+            bench.push("a", &[1u8]).unwrap();
+            bench.push("b", &[3u8]).unwrap();
+            bench.push("b", &[4u8]).unwrap();
+            bench.push("a", &[2u8]).unwrap();
+            bench.end("a");
+            bench.run().unwrap();
+            assert!(!bench.has_ended());
+            bench.end("b");
+            bench.run().unwrap();
+            assert!(bench.has_ended());
+            assert_eq!(bench.pull_all::<u8>("out").unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn refuses_unknown_names_and_different_streams() {
+        let refusal = Bench::of::<Selector>(&[("inputs", names()), ("select", "c".into())]).err().unwrap();
+        assert_eq!(refusal.to_string(), "`select`: expected the name of an input (a, b), found `c`");
+        let mut bench = Bench::of::<Selector>(&[("inputs", names())]).unwrap();
+        bench.push("a", &[1u8]).unwrap();
+        bench.push("b", &[1i16]).unwrap();
+        let refusal = bench.run().expect_err("refused").to_string();
+        assert!(refusal.starts_with("the streams are of different kinds: `a` is u8 []"), "{refusal}");
+    }
+}
