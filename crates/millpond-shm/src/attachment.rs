@@ -312,8 +312,8 @@ impl Drop for Session {
             return; // nothing is lost: the process still stands in the table, and recovery takes over when it exits
         }
         // SAFETY: `attachment` is from Box::leak in `new`, and this is its only Session. Nothing else refers to it: ports,
-        // allocators, waiters and counters hold a Session; the watcher thread has been joined; buffers hold a token that
-        // names this process, of which `holds_buffers` found none, and only a Session's holder can make new ones.
+        // allocators, waiters and counters hold a Session; the watcher thread has been joined, and so has a waiter's bell thread
+        // before the waiter let go of its Session; buffers hold a token that names this process, of which `holds_buffers` found none, and only a Session's holder can make new ones.
         drop(unsafe { Box::from_raw(std::ptr::from_ref(attachment).cast_mut()) });
     }
 }

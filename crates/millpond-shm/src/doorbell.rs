@@ -62,7 +62,7 @@ impl Doorbell<'_> {
         rung
     }
 
-    fn withdraw(self, sleepers: &Sleepers) {
+    pub(crate) fn withdraw(self, sleepers: &Sleepers) {
         sleepers.change(|count| {
             *count -= 1;
             if *count == 0 {

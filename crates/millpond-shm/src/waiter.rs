@@ -7,11 +7,12 @@ use crate::attachment::Session;
 use crate::doorbell::{Doorbell, Sleepers};
 use crate::error::{Context, Error, Result};
 use crate::layout::MAX_WAITERS;
-use crate::sync::{Ordering, private};
+use crate::sync::{AtomicU32, Ordering, private};
 use crate::sys::{futex, time};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How a party waits.
@@ -50,6 +51,7 @@ struct Shared {
     index: u32,
     wait: Wait,
     sleepers: Sleepers,
+    carrier: Mutex<Option<Carrier>>,
     spin_ns: private::AtomicU32,
     no_spin_before_ns: private::AtomicU64,
 }
@@ -81,6 +83,7 @@ impl Waiter {
             index,
             wait,
             sleepers: Sleepers::default(),
+            carrier: Mutex::new(None),
             spin_ns: private::AtomicU32::new(spin_ns),
             no_spin_before_ns: private::AtomicU64::new(0),
         })))
@@ -140,7 +143,8 @@ impl Waiter {
     /// A descriptor that becomes readable when the bell rings, for epoll and async runtimes. Read its 8 bytes, serve the ports
     /// until they have nothing more, wait for the descriptor again.
     ///
-    /// A thread of its own carries rings over; get one descriptor for each party.
+    /// A thread carries the rings over, one for all descriptors of a party; whoever rings then pays for a futex wake each time.
+    /// Both end with the party. A party that never asks for a descriptor pays nothing.
     ///
     /// # Errors
     /// [`Error::System`] if the kernel gives no descriptor or thread.
@@ -149,17 +153,48 @@ impl Waiter {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .doing(|| "make an eventfd".to_owned())?;
         let ours = rustix::io::dup(&fd).doing(|| "duplicate an eventfd".to_owned())?;
-        let party = Arc::downgrade(&self.0);
-        let mut seen = self.0.announce_for_good();
-        std::thread::Builder::new()
-            .name("millpond-bell".to_owned())
-            .spawn(move || {
-                while let Some(party) = party.upgrade() {
-                    seen = party.carry_ring_to(&ours, seen);
-                }
-            })
-            .doing(|| "start the thread behind an event descriptor".to_owned())?;
+        let mut carrier = self.0.carrier.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*carrier {
+            Some(carrier) => carrier.rings.add(ours),
+            None => *carrier = Some(self.0.start_carrier(ours)?),
+        }
         Ok(fd)
+    }
+}
+
+/// The thread behind a party's event descriptors.
+struct Carrier {
+    rings: Arc<Rings>,
+    thread: JoinHandle<()>,
+}
+
+/// Where rings are carried to.
+struct Rings {
+    fds: Mutex<Vec<OwnedFd>>,
+    /// The party is going.
+    over: private::AtomicBool,
+}
+
+impl Rings {
+    fn add(&self, fd: OwnedFd) {
+        self.fds.lock().unwrap_or_else(PoisonError::into_inner).push(fd);
+    }
+
+    /// Makes every descriptor readable after each ring. Sleeps until there is one, and for ever if nobody rings.
+    fn carry(&self, bell: &AtomicU32, mut seen: u32) {
+        loop {
+            futex::wait(bell, seen, None);
+            if self.over.load(private::Ordering::Acquire) {
+                return;
+            }
+            let now = bell.load(Ordering::Acquire);
+            if now != seen {
+                seen = now;
+                for fd in &*self.fds.lock().unwrap_or_else(PoisonError::into_inner) {
+                    let _ = rustix::io::write(fd, &1u64.to_ne_bytes()); // full: readable already
+                }
+            }
+        }
     }
 }
 
@@ -242,24 +277,25 @@ impl Shared {
         found
     }
 
-    /// An event user does not call `wait`: its descriptor counts as one more sleeper, for as long as the party lives.
-    fn announce_for_good(&self) -> u32 {
-        let Some(doorbell) = self.session.control.doorbell(self.index) else { return 0 };
-        let rung = doorbell.announce(&self.sleepers);
+    /// An event user does not call `wait`: its descriptors count as one more sleeper, for as long as the party lives.
+    fn start_carrier(&self, fd: OwnedFd) -> Result<Carrier> {
+        // Ended by `drop`, before this party lets go of its session, which keeps the attachment.
+        let pond = self.session.attachment();
+        let index = self.index;
+        let rings = Arc::new(Rings { fds: Mutex::new(vec![fd]), over: private::AtomicBool::new(false) });
+        let carried = Arc::clone(&rings);
+        let doorbell = pond.control.doorbell(index).ok_or(Error::Forked)?;
+        let seen = doorbell.announce(&self.sleepers);
         self.session.heavy_fence();
-        rung
-    }
-
-    /// Sleeps until the bell differs from `seen`, then makes the descriptor readable. The timeout only serves to notice that the
-    /// waiter itself is gone.
-    fn carry_ring_to(&self, fd: &OwnedFd, seen: u32) -> u32 {
-        let Some(slot) = self.session.control.waiter(self.index) else { return seen };
-        futex::wait(&slot.bell, seen, Some(Duration::from_millis(500)));
-        let now = slot.bell.load(Ordering::Acquire);
-        if now != seen {
-            let _ = rustix::io::write(fd, &1u64.to_ne_bytes()); // full: readable already
+        let thread = std::thread::Builder::new()
+            .name("millpond-bell".to_owned())
+            .stack_size(128 * 1024)
+            .spawn(move || carried.carry(doorbell.bell, seen))
+            .doing(|| "start the thread behind an event descriptor".to_owned());
+        if thread.is_err() {
+            doorbell.withdraw(&self.sleepers);
         }
-        now
+        Ok(Carrier { rings, thread: thread? })
     }
 }
 
@@ -267,6 +303,12 @@ impl Drop for Shared {
     fn drop(&mut self) {
         if self.session.is_forked() {
             return;
+        }
+        let carrier = self.carrier.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(carrier) = carrier {
+            carrier.rings.over.store(true, private::Ordering::Release);
+            self.session.ring(self.index);
+            let _ = carrier.thread.join();
         }
         if let (Ok(_registry), Some(slot)) =
             (self.session.lock_registry(), self.session.control.waiter(self.index))
