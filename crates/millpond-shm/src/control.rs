@@ -5,8 +5,8 @@
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::layout::{
-    self, BlockRecord, Header, LaneRecord, MAX_BLOCKS, MAX_CONNECTIONS, MAX_POOLS, MAX_PORTS, MAX_PROCESSES,
-    MAX_WAITERS, PoolRecord, PortRecord, Process, SlotRecord, Tables, WaiterSlot,
+    self, BlockRecord, Header, LOG_LINES, LaneRecord, LogRecord, MAX_BLOCKS, MAX_CONNECTIONS, MAX_POOLS,
+    MAX_PORTS, MAX_PROCESSES, MAX_WAITERS, PoolRecord, PortRecord, Process, SlotRecord, Tables, WaiterSlot,
 };
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::memory::Mapping;
@@ -109,6 +109,11 @@ impl Control {
     #[inline]
     pub(crate) fn process(&self, slot: usize) -> Option<&Process> {
         if slot == 0 { None } else { self.entry(self.tables.processes, slot, MAX_PROCESSES + 1) }
+    }
+
+    /// The place of line `number` in the log.
+    pub(crate) fn log_line(&self, number: u64) -> Option<&LogRecord> {
+        self.entry(self.tables.log, (number % LOG_LINES as u64) as usize, LOG_LINES)
     }
 
     #[inline]

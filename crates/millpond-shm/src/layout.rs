@@ -40,6 +40,10 @@ pub const MAX_NAME_BYTES: usize = 64;
 pub const MAX_DESCRIPTION_BYTES: usize = 448;
 /// Counters that a block publishes.
 pub const BLOCK_COUNTERS: usize = 32;
+/// Lines that the log keeps.
+pub const LOG_LINES: usize = 1024;
+/// Bytes of a line of the log; longer ones are written as several.
+pub const MAX_LOG_LINE_BYTES: usize = MAX_DESCRIPTION_BYTES;
 /// Buffers that one lane can hold.
 pub const MAX_DEPTH: u32 = crate::token::MAX_RING_CELLS;
 /// Bytes of shared memory set aside (not used until needed) for the rings of all lanes.
@@ -158,6 +162,10 @@ shared! {
         recoveries: AtomicU32,
         /// Bytes of the data segment given to pools. Lock holder.
         data_bytes_used: AtomicU64,
+        /// Lines ever written to the log. Any process.
+        log_lines: AtomicU64,
+        /// Lines not written because another process was still writing the line a whole log ago. Any process.
+        log_dropped: AtomicU64,
     }
 }
 
@@ -182,6 +190,24 @@ shared! {
         attached_unix_ns: AtomicU64,
         /// What it calls itself. Its process.
         name: Name,
+    }
+}
+
+shared! {
+    /// A line of the log, a ring in which the newest overwrites the oldest.
+    struct LogRecord: size 576, align 64 {
+        /// Number of the line + 1 in bits 16..64, and in bits 0..16 the process slot that is writing it; 0: complete. Its writer.
+        state: AtomicU64,
+        /// Unix nanoseconds at which it was written. Its writer.
+        unix_ns: AtomicU64,
+        /// 1 error, 2 warn, 3 info, 4 debug, 5 trace. Its writer.
+        level: AtomicU32,
+        /// Pid of the process that wrote it. Its writer.
+        pid: AtomicU32,
+        /// The block it is about; empty: none. Its writer.
+        block: Name,
+        /// What it says. Its writer.
+        text: LongText,
     }
 }
 
@@ -436,6 +462,7 @@ fn size_of_field<S, F>(_: impl Fn(&S) -> &F) -> usize {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tables {
     pub(crate) processes: u64,
+    pub(crate) log: u64,
     pub(crate) waiters: u64,
     pub(crate) blocks: u64,
     pub(crate) ports: u64,
@@ -452,7 +479,8 @@ impl Tables {
             (at + (entry * entries) as u64 + 4095) & !4095
         }
         let processes = size_of::<Header>() as u64;
-        let waiters = table(processes, size_of::<Process>(), MAX_PROCESSES + 1);
+        let log = table(processes, size_of::<Process>(), MAX_PROCESSES + 1);
+        let waiters = table(log, size_of::<LogRecord>(), LOG_LINES);
         let blocks = table(waiters, size_of::<WaiterSlot>(), MAX_WAITERS);
         let ports = table(blocks, size_of::<BlockRecord>(), MAX_BLOCKS);
         let pools = table(ports, size_of::<PortRecord>(), MAX_PORTS);
@@ -461,6 +489,7 @@ impl Tables {
         let rings = table(slots, size_of::<SlotRecord>(), table_slots as usize);
         Tables {
             processes,
+            log,
             waiters,
             blocks,
             ports,
@@ -498,6 +527,7 @@ pub fn describe() -> String {
     let rows = [
         (0, 1, size_of::<Header>(), "Header"),
         (t.processes, MAX_PROCESSES + 1, size_of::<Process>(), "Process"),
+        (t.log, LOG_LINES, size_of::<LogRecord>(), "LogRecord"),
         (t.waiters, MAX_WAITERS, size_of::<WaiterSlot>(), "WaiterSlot"),
         (t.blocks, MAX_BLOCKS, size_of::<BlockRecord>(), "BlockRecord"),
         (t.ports, MAX_PORTS, size_of::<PortRecord>(), "PortRecord"),
@@ -515,6 +545,7 @@ pub fn describe() -> String {
     );
     Header::describe(&mut out);
     Process::describe(&mut out);
+    LogRecord::describe(&mut out);
     WaiterSlot::describe(&mut out);
     BlockRecord::describe(&mut out);
     PortRecord::describe(&mut out);

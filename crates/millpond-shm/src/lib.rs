@@ -61,6 +61,8 @@ mod input;
 #[cfg(not(loom))]
 pub mod layout;
 #[cfg(not(loom))]
+mod log;
+#[cfg(not(loom))]
 mod monitor;
 #[cfg(not(loom))]
 mod output;
@@ -96,6 +98,7 @@ pub use self::{
     buffer::{Buffer, BufferId, BufferMut},
     error::{Error, Result},
     input::{Input, ReceiveError},
+    log::{Level, LogLine, LogLines},
     monitor::{
         BlockInfo, CheckReport, ConnectionInfo, HeldBy, Monitor, PoolInfo, PortInfo, ProcessInfo, ShareInfo,
         Snapshot,

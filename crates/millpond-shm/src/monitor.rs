@@ -214,7 +214,7 @@ impl CheckReport {
 /// A read-only view of a pond.
 pub struct Monitor {
     name: String,
-    control: Control,
+    pub(crate) control: Control,
 }
 
 impl Monitor {

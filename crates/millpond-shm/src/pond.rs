@@ -6,6 +6,7 @@ use crate::control::{Control, MAX_TABLE_SLOTS};
 use crate::error::{Context, Error, Result};
 use crate::input::Input;
 use crate::layout::{self, BLOCK_COUNTERS, Tables};
+use crate::log::Level;
 use crate::output::Output;
 use crate::pools::PoolConfig;
 use crate::ports::{ConnectionConfig, InputConfig, OutputConfig};
@@ -294,6 +295,17 @@ impl Pond {
     pub fn recover_dead(&self) -> Result<u32> {
         self.session.check_fork()?;
         self.session.recover_dead()
+    }
+
+    /// Writes to the pond's log about `block` (empty: about none), which monitors read: a line for each line of `text`, the parts
+    /// of longer lines than 448 bytes one after the other. Never waits; the newest line takes the place of the oldest of 1024.
+    ///
+    /// # Crash safety
+    /// Killed in here, a line is missing.
+    pub fn log(&self, block: &str, level: Level, text: &str) {
+        if !self.session.is_forked() {
+            crate::log::write(self.session.attachment(), block, level, text);
+        }
     }
 
     /// Whether somebody asked everybody in the pond to stop.
