@@ -27,6 +27,7 @@ pub mod flowgraph;
 pub mod frames;
 mod io;
 mod latency;
+mod log;
 mod nearest;
 mod pace;
 mod param;
@@ -55,6 +56,8 @@ pub use param::{FromValue, Param, Params, Value};
 pub use process::BlockProcess;
 pub use spec::{Port, Spec};
 pub use statistics::{BlockStatistics, LatencySummary, Stage};
+
+pub use tracing;
 
 pub use millpond_shm::{Buffer, BufferMut, DType, Policy, StreamFormat, Timestamp};
 
