@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, block, clean, inspect, ps, run};
+use crate::commands::{bench, block, clean, inspect, logs, ps, run};
 
 /// Streaming pipelines whose every block may be its own process
 #[derive(Parser)]
@@ -24,6 +24,8 @@ pub enum Command {
     Ps(ps::Args),
     /// Show everything about one pond and account for every buffer
     Inspect(inspect::Args),
+    /// Show what the blocks of a pond have to say
+    Logs(logs::Args),
     /// Remove what dead ponds left behind
     Clean(clean::Args),
     /// Measure this machine: latency, throughput, recovery

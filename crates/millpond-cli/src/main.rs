@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Cli, Command, UsageError};
-use commands::{bench, block, clean, inspect, ps, run};
+use commands::{bench, block, clean, inspect, logs, ps, run};
 
 /// The arguments are wrong; the same code that clap uses.
 const EXIT_USAGE: u8 = 2;
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Block(args) => block::run(args),
         Command::Ps(args) => ps::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Logs(args) => logs::run(args),
         Command::Clean(args) => clean::run(args),
         Command::Bench(args) => bench::run(args),
         Command::BenchPeer(args) => bench::run_peer(args),

@@ -7,10 +7,18 @@ use std::io::{ErrorKind, Write as _, stdout};
 /// # Errors
 /// Any other failure to write.
 pub fn print(text: &str) -> std::io::Result<()> {
+    print_while_read(text).map(drop)
+}
+
+/// As [`print`]; false if the reader went away.
+///
+/// # Errors
+/// See [`print`].
+pub fn print_while_read(text: &str) -> std::io::Result<bool> {
     let mut out = stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        result => result.map(|()| true),
     }
 }
 

@@ -259,6 +259,29 @@ fn progress_is_shown_in_plain_lines() {
 }
 
 #[test]
+fn the_log_has_what_happened_to_each_block() {
+    let directory = pipeline::Directory::new();
+    let file = directory.write("zeros.toml", ZEROS);
+    let mut run = Pipeline::start_in(directory, &file, &[]);
+    run.has_moved("nothing");
+    let first = run.pid_of("nothing");
+    pipeline::kill(first, Signal::KILL);
+    wait_until("it has a new process", || run.pid_of("nothing") != first);
+    let all = run.another(&["logs", "zeros"]);
+    assert_eq!(all.code, Some(0), "{all}");
+    assert!(all.stdout.contains("zeros: started as process "), "{all}");
+    let about = run.another(&["logs", "zeros", "nothing", "--level", "error", "--json"]);
+    let line: serde_json::Value = serde_json::from_str(about.stdout.trim()).expect("one line");
+    assert_eq!(line["text"], format!("process {first} killed by signal 9 (SIGKILL): started again at once"));
+    assert_eq!((&line["block"], &line["level"]), (&"nothing".into(), &"error".into()));
+    run.signal(Signal::INT);
+    let end = run.wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    let gone = Pipeline::start("none", &[]).another(&["logs", "zeros"]);
+    assert_eq!(gone.code, Some(1), "{gone}");
+}
+
+#[test]
 fn a_wrong_file_is_refused() {
     let directory = pipeline::Directory::new();
     let file = directory.write("wrong.toml", "[blocks.a]\ntype = \"gian\"\n");

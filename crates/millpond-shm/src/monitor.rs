@@ -232,6 +232,11 @@ impl Monitor {
         Ok(Monitor { name: name.to_owned(), control })
     }
 
+    /// Whether any process of the pond is alive. `false`: what is shown is its last state.
+    pub fn has_living_process(&self) -> bool {
+        self.control.processes().any(|(_, process, _, pid)| identity_of(process, u64::from(pid)).is_alive())
+    }
+
     fn pid(&self, slot: u32) -> Option<u32> {
         let pid = self.control.process(slot as usize)?.state.load(Ordering::Acquire) as u32;
         (slot != 0 && pid != 0).then_some(pid)

@@ -2,7 +2,7 @@
 //!
 //! Spans are not kept; a program that wants them installs a subscriber of its own before its block runs.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::sync::{PoisonError, RwLock};
 
@@ -16,12 +16,16 @@ use tracing::{Event, Metadata, Subscriber};
 const LEVEL_VARIABLE: &str = "MILLPOND_LOG";
 
 thread_local! {
-    static BLOCK: Cell<&'static str> = const { Cell::new("") };
+    static BLOCK: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// From now on, what this thread logs is about this block.
-pub(crate) fn is_about(block: &'static str) {
-    BLOCK.set(block);
+pub(crate) fn is_about(block: &str) {
+    BLOCK.with_borrow_mut(|about| {
+        if about != block {
+            block.clone_into(about);
+        }
+    });
 }
 
 /// Sends this process's events to a pond's log while this lives, unless the program has a subscriber of its own.
@@ -65,7 +69,7 @@ impl Subscriber for PondLog {
         if let Some(pond) = &*POND.read().unwrap_or_else(PoisonError::into_inner) {
             let mut text = Text(String::new());
             event.record(&mut text);
-            pond.log(BLOCK.get(), level(*event.metadata().level()), &text.0);
+            BLOCK.with_borrow(|block| pond.log(block, level(*event.metadata().level()), &text.0));
         }
     }
 

@@ -11,6 +11,7 @@ use signal_hook::iterator::{Handle, Signals};
 
 use crate::catalog::Catalog;
 use crate::error::{Context, Error, Result};
+use crate::log::ToPond;
 use crate::param::Params;
 use crate::runner::{Ending, Runner};
 use crate::stop::{StopRequest, Urgency};
@@ -70,6 +71,7 @@ impl BlockProcess {
         let given = self.params.iter().map(|(name, text)| (name.as_str(), text.as_str()));
         let params = Params::parse(block_type.spec(), given)?;
         let pond = Pond::attach(&self.pond, Role::Block)?;
+        let _log = ToPond::new(&pond);
         let waiter = pond.waiter(Wait::Adaptive)?;
         let stop = StopRequest::default();
         let _listener = SignalListener::new(signals, self.supervisor, stop.clone(), waiter.clone())?;

@@ -56,6 +56,7 @@ impl Runner {
         waiter: Waiter,
         stop: StopRequest,
     ) -> Result<Self> {
+        crate::log::is_about(name);
         let block = guarded(|| block_type.make(&params))?;
         let mut io = Io::open(pond, name, block_type.spec(), params, waiter)?;
         io.statistics.set_stage(Stage::Starting);

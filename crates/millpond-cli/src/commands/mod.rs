@@ -4,6 +4,7 @@ pub mod bench;
 pub mod block;
 pub mod clean;
 pub mod inspect;
+pub mod logs;
 pub mod ps;
 pub mod run;
 

@@ -8,6 +8,7 @@
 //! in the same way; a block whose senders are all gone without having ended their streams is asked as well. A second signal
 //! stops everybody at once.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use millpond_shm::{Monitor, Pond, PondConfig, Role};
@@ -18,6 +19,7 @@ use crate::flowgraph::{Flowgraph, Node};
 use crate::statistics::Stage;
 
 mod process;
+mod report;
 mod restart;
 mod signals;
 mod status;
@@ -95,6 +97,16 @@ pub enum EndReason {
         /// How it died last.
         death: Death,
     },
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EndReason::DurationOver => f.write_str("its time is over"),
+            EndReason::Interrupted => f.write_str("a signal asked for it"),
+            EndReason::Failed { block, death } => write!(f, "block `{block}` {death}"),
+        }
+    }
 }
 
 /// How a flowgraph ended.
@@ -199,6 +211,11 @@ impl Supervisor {
     /// # Errors
     /// If a process cannot be started or watched; all others are killed then. The failure of a block is an [`Outcome`].
     pub fn run(mut self, watch: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
+        let log = self.pond.clone();
+        let watch = &mut |event: Event<'_>| {
+            report::log(&log, &event);
+            watch(event);
+        };
         let mut signals = SignalPipe::new()?;
         let start = Instant::now();
         let mut next_look = start;

@@ -1,0 +1,26 @@
+//! What the supervisor writes to the pond's log, beside what the blocks write themselves.
+
+use std::time::Duration;
+
+use millpond_shm::{Level, Pond};
+
+use super::Event;
+
+/// Logs what happens, except for progress.
+pub(super) fn log(pond: &Pond, event: &Event<'_>) {
+    match event {
+        Event::Started { block, pid } => pond.log(block, Level::Info, &format!("started as process {pid}")),
+        Event::Note { block, note } => pond.log(block, Level::Info, note),
+        Event::Line { block, line } => pond.log(block, Level::Warn, line),
+        Event::Died { block, pid, death, restart_in } => {
+            let next = match restart_in {
+                Some(Duration::ZERO) => "started again at once".to_owned(),
+                Some(pause) => format!("started again in {pause:?}"),
+                None => "not started again".to_owned(),
+            };
+            pond.log(block, Level::Error, &format!("process {pid} {death}: {next}"));
+        }
+        Event::Ending { reason } => pond.log("", Level::Info, &format!("ending: {reason}")),
+        Event::Progress(_) => {}
+    }
+}
