@@ -5,8 +5,9 @@
 use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::layout::{
-    self, BlockRecord, Header, LOG_LINES, LaneRecord, LogRecord, MAX_BLOCKS, MAX_CONNECTIONS, MAX_POOLS,
-    MAX_PORTS, MAX_PROCESSES, MAX_WAITERS, PoolRecord, PortRecord, Process, SlotRecord, Tables, WaiterSlot,
+    self, BlockRecord, Header, LOG_LINES, LaneRecord, LogRecord, MAX_BLOCKS, MAX_CONNECTIONS, MAX_MAILBOXES,
+    MAX_POOLS, MAX_PORTS, MAX_PROCESSES, MAX_WAITERS, MailboxBody, MailboxRecord, PoolRecord, PortRecord,
+    Process, Settings, SlotRecord, Tables, WaiterSlot,
 };
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::memory::Mapping;
@@ -144,6 +145,20 @@ impl Control {
         self.entry(self.tables.lanes, index as usize, MAX_CONNECTIONS)
     }
 
+    pub(crate) fn mailbox(&self, index: u32) -> Option<&MailboxRecord> {
+        self.entry(self.tables.mailboxes, index as usize, MAX_MAILBOXES)
+    }
+
+    /// Has memory once its mailbox has been made.
+    pub(crate) fn mailbox_body(&self, index: u32) -> Option<&MailboxBody> {
+        self.entry(self.tables.mailbox_bodies, index as usize, MAX_MAILBOXES)
+    }
+
+    /// Has memory once the block was given settings.
+    pub(crate) fn settings(&self, block: u32) -> Option<&Settings> {
+        self.entry(self.tables.settings, block as usize, MAX_BLOCKS)
+    }
+
     #[inline]
     pub(crate) fn slot(&self, index: u32) -> Option<&SlotRecord> {
         self.entry(self.tables.slots, index as usize, self.table_slots as usize)
@@ -190,6 +205,12 @@ impl Control {
         (0..used)
             .filter_map(|i| Some((i, self.block(i)?)))
             .filter(|(_, b)| b.state.load(Ordering::Acquire) != 0)
+    }
+
+    /// Every mailbox that was ever made, free ones included.
+    pub(crate) fn used_mailboxes(&self) -> impl Iterator<Item = (u32, &MailboxRecord)> {
+        let used = self.header().mailboxes_used.load(Ordering::Acquire).min(MAX_MAILBOXES as u32);
+        (0..used).filter_map(|i| Some((i, self.mailbox(i)?)))
     }
 
     /// Every pool that is ready and lies inside the table.

@@ -38,6 +38,20 @@ pub const MAX_DIMENSIONS: usize = 6;
 pub const MAX_NAME_BYTES: usize = 64;
 /// Bytes of a stream's description.
 pub const MAX_DESCRIPTION_BYTES: usize = 448;
+/// Mailboxes of the message bus: usually one a process.
+pub const MAX_MAILBOXES: usize = 512;
+/// Messages that one mailbox can hold.
+pub const MAILBOX_CELLS: usize = 64;
+/// Of those, cells that only replies may use: a flood of messages cannot keep an answer out.
+pub const MAILBOX_REPLY_CELLS: usize = 16;
+/// Bytes of one message.
+pub const MAX_MESSAGE_BYTES: usize = 4096;
+/// Texts by which one mailbox can be found.
+pub const MAX_LABELS: usize = 256;
+/// Bytes of such a text.
+pub const MAX_LABEL_BYTES: usize = 160;
+/// Bytes of the settings that a block leaves to its successor.
+pub const MAX_SETTINGS_BYTES: usize = 2032;
 /// Counters that a block publishes.
 pub const BLOCK_COUNTERS: usize = 32;
 /// Lines that the log keeps.
@@ -160,12 +174,18 @@ shared! {
         allocation_bell: AtomicU32,
         /// Processes recovered since creation. Lock holder.
         recoveries: AtomicU32,
+        /// Mailboxes ever made; entries behind it are unused. Lock holder.
+        mailboxes_used: AtomicU32,
+        /// Rises when a mailbox opens, closes or changes its labels: senders look again. Any process.
+        mailbox_epoch: AtomicU32,
         /// Bytes of the data segment given to pools. Lock holder.
         data_bytes_used: AtomicU64,
         /// Lines ever written to the log. Any process.
         log_lines: AtomicU64,
         /// Lines not written because another process was still writing the line a whole log ago. Any process.
         log_dropped: AtomicU64,
+        /// Messages to mailboxes that were gone before they were accepted. Any process.
+        messages_unaddressed: AtomicU64,
     }
 }
 
@@ -236,6 +256,8 @@ shared! {
         block_type: Name,
         /// Numbers that the block publishes for monitors. Its process.
         counters: [AtomicU64; BLOCK_COUNTERS],
+        /// 1: its `Settings` have memory, and count. Lock holder, stored last.
+        has_settings: AtomicU32,
     }
 }
 
@@ -367,6 +389,88 @@ shared! {
     }
 }
 
+shared! {
+    /// A mailbox of the message bus. Its messages and labels lie in the `MailboxBody` of the same index.
+    struct MailboxRecord: size 768, align 128 {
+        /// Generation in bits 32..64; 0 free, 1 open, 2 closing in bits 0..32. Lock holder.
+        state: AtomicU64,
+        /// Process slot of the owner; 0: none. Lock holder.
+        owner: AtomicU32,
+        /// Waiter of the owner, rung for every message. Lock holder.
+        waiter: AtomicU32,
+        /// Number that the next message draws: the order in which messages are taken. Senders.
+        next_ticket: AtomicU64,
+        /// Rises when a cell becomes free while senders wait; what they sleep on. The owner; recovery.
+        room_bell: AtomicU32,
+        /// 1: a sender waits for a free cell. Senders set it, whoever rings clears it.
+        senders_wait: AtomicU32,
+        /// Messages refused because every cell was in use. Senders.
+        refused_full: AtomicU64,
+        /// Cells that senders were writing when they died. Recovery; a recovery that is cut off may count one twice.
+        abandoned: AtomicU64,
+        /// Messages taken that the owner had no room for. The owner.
+        overflowed: AtomicU64,
+        /// Messages accepted before this use of the mailbox: counts are relative to it. Lock holder.
+        accepted_base: AtomicU64,
+        /// Likewise, messages lost.
+        lost_base: AtomicU64,
+        /// Labels in use: entries behind it are empty. The owner.
+        labels_used: AtomicU32,
+        /// Fills the first lines.
+        reserved: [AtomicU32; 11],
+        /// The name that the owner gave it. Lock holder.
+        name: Name,
+        /// Fills the line.
+        name_reserved: [AtomicU64; 7],
+        /// One word a cell: who has it, what it holds, its account. See `mail.rs`. Senders; the owner; recovery.
+        cells: [AtomicU64; MAILBOX_CELLS],
+    }
+}
+
+shared! {
+    /// One message. Written by the process that has claimed its cell, read by the mailbox's owner.
+    struct Message: size 4224, align 128 {
+        /// Number drawn from the mailbox.
+        ticket: AtomicU64,
+        /// What it is, in the terms of whoever sends it.
+        kind: AtomicU64,
+        /// Which request it belongs to.
+        correlation: AtomicU64,
+        /// Mailbox that waits for the answer: generation and index; 0: none.
+        reply_to: AtomicU64,
+        /// Bytes of contents.
+        length: AtomicU64,
+        /// Fills the line pair.
+        reserved: [AtomicU64; 11],
+        /// The contents.
+        words: [AtomicU64; MAX_MESSAGE_BYTES / 8],
+    }
+}
+
+/// A label: text by which a mailbox can be found.
+pub(crate) type Label = Text<{ MAX_LABEL_BYTES / 8 }>;
+
+/// What is only given memory when a mailbox is made.
+#[repr(C, align(128))]
+pub(crate) struct MailboxBody {
+    pub(crate) labels: [Label; MAX_LABELS],
+    pub(crate) messages: [Message; MAILBOX_CELLS],
+}
+const MAILBOX_MESSAGES_OFFSET: usize = offset_of!(MailboxBody, messages);
+const _: () = assert!(size_of::<MailboxBody>().is_multiple_of(128));
+
+shared! {
+    /// What a block leaves to its successor, written in turns so that one of the two is always complete. Given memory at first use.
+    struct Settings: size 4096, align 128 {
+        /// 0 none, 1 or 2: which text counts. The process that runs the block, stored last; lock holder.
+        current: AtomicU64,
+        /// Length word and text, twice.
+        texts: [Text<{ MAX_SETTINGS_BYTES / 8 }>; 2],
+        /// Fills the page.
+        reserved: [AtomicU64; 1],
+    }
+}
+
 /// One buffer: its references, its description, its place. 256 bytes, of which the usual hand-over touches the first 64.
 #[repr(C, align(256))]
 pub(crate) struct SlotRecord {
@@ -468,7 +572,10 @@ pub(crate) struct Tables {
     pub(crate) ports: u64,
     pub(crate) pools: u64,
     pub(crate) lanes: u64,
+    pub(crate) mailboxes: u64,
     pub(crate) slots: u64,
+    pub(crate) mailbox_bodies: u64,
+    pub(crate) settings: u64,
     pub(crate) rings: u64,
     pub(crate) bytes: u64,
 }
@@ -485,8 +592,11 @@ impl Tables {
         let ports = table(blocks, size_of::<BlockRecord>(), MAX_BLOCKS);
         let pools = table(ports, size_of::<PortRecord>(), MAX_PORTS);
         let lanes = table(pools, size_of::<PoolRecord>(), MAX_POOLS);
-        let slots = table(lanes, size_of::<LaneRecord>(), MAX_CONNECTIONS);
-        let rings = table(slots, size_of::<SlotRecord>(), table_slots as usize);
+        let mailboxes = table(lanes, size_of::<LaneRecord>(), MAX_CONNECTIONS);
+        let slots = table(mailboxes, size_of::<MailboxRecord>(), MAX_MAILBOXES);
+        let mailbox_bodies = table(slots, size_of::<SlotRecord>(), table_slots as usize);
+        let settings = table(mailbox_bodies, size_of::<MailboxBody>(), MAX_MAILBOXES);
+        let rings = table(settings, size_of::<Settings>(), MAX_BLOCKS);
         Tables {
             processes,
             log,
@@ -495,7 +605,10 @@ impl Tables {
             ports,
             pools,
             lanes,
+            mailboxes,
             slots,
+            mailbox_bodies,
+            settings,
             rings,
             bytes: rings + RING_ARENA_BYTES,
         }
@@ -533,7 +646,10 @@ pub fn describe() -> String {
         (t.ports, MAX_PORTS, size_of::<PortRecord>(), "PortRecord"),
         (t.pools, MAX_POOLS, size_of::<PoolRecord>(), "PoolRecord"),
         (t.lanes, MAX_CONNECTIONS, size_of::<LaneRecord>(), "LaneRecord"),
+        (t.mailboxes, MAX_MAILBOXES, size_of::<MailboxRecord>(), "MailboxRecord"),
         (t.slots, 4096, size_of::<SlotRecord>(), "SlotRecord"),
+        (t.mailbox_bodies, MAX_MAILBOXES, size_of::<MailboxBody>(), "MailboxBody"),
+        (t.settings, MAX_BLOCKS, size_of::<Settings>(), "Settings"),
         (t.rings, (RING_ARENA_BYTES / 8) as usize, 8, "cells of the lanes' rings"),
     ];
     for (offset, entries, bytes, name) in rows {
@@ -552,6 +668,16 @@ pub fn describe() -> String {
     LaneRecord::describe(&mut out);
     PoolRecord::describe(&mut out);
     SlotRecord::describe(&mut out);
+    MailboxRecord::describe(&mut out);
+    let _ = writeln!(
+        out,
+        "\n## MailboxBody ({} bytes)\n\n{MAX_LABELS} labels of {} bytes each (a length word and text; the owner), then, at \
+         offset {MAILBOX_MESSAGES_OFFSET}, {MAILBOX_CELLS} of `Message`.",
+        size_of::<MailboxBody>(),
+        size_of::<Label>(),
+    );
+    Message::describe(&mut out);
+    Settings::describe(&mut out);
     out
 }
 

@@ -22,9 +22,9 @@
 //! ```
 //!
 //! The map of the modules, from the kernel upwards; none imports one further down:
-//! `sys`, `sync` -> `token`, `layout` -> `references`, `lane`, `doorbell` (the protocol; `models` checks these under
+//! `sys`, `sync` -> `token`, `layout` -> `references`, `lane`, `mail`, `doorbell` (the protocol; `models` checks these under
 //! `--cfg loom`) -> `control`, `rendezvous`, `registry_lock` ->
-//! `pools`, `registry`, `recovery` -> `attachment`, `allocator`, `buffer`, `waiter`, `output`, `input` -> `pond`, `monitor`.
+//! `pools`, `registry`, `recovery` -> `attachment`, `allocator`, `buffer`, `waiter`, `output`, `input`, `mailbox`, `settings` -> `pond`, `monitor`.
 
 #![cfg_attr(
     loom,
@@ -38,6 +38,7 @@ mod token;
 
 mod doorbell;
 mod lane;
+mod mail;
 mod prefetch;
 mod references;
 
@@ -63,6 +64,8 @@ pub mod layout;
 #[cfg(not(loom))]
 mod log;
 #[cfg(not(loom))]
+mod mailbox;
+#[cfg(not(loom))]
 mod monitor;
 #[cfg(not(loom))]
 mod output;
@@ -80,6 +83,8 @@ mod registry;
 mod registry_lock;
 #[cfg(not(loom))]
 mod rendezvous;
+#[cfg(not(loom))]
+mod settings;
 #[cfg(not(loom))]
 mod sys;
 #[cfg(not(loom))]
@@ -99,6 +104,10 @@ pub use self::{
     error::{Error, Result},
     input::{Input, ReceiveError},
     log::{Level, LogLine, LogLines},
+    mailbox::{
+        Mail, MailClass, Mailbox, MailboxAddress, MailboxEntry, MailboxInfo, MessageTotals, PostError,
+        Received,
+    },
     monitor::{
         BlockInfo, CheckReport, ConnectionInfo, HeldBy, Monitor, PoolInfo, PortInfo, ProcessInfo, ShareInfo,
         Snapshot,

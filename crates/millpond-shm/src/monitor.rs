@@ -9,6 +9,7 @@ use crate::control::{Control, LANE_CLOSING, PROCESS_DEAD, PROCESS_LIVE, SHARED};
 use crate::error::{Error, Result};
 use crate::lane::Lane;
 use crate::layout::{LaneRecord, MAX_SHARES};
+use crate::mailbox::{self, MailboxInfo, MessageTotals};
 use crate::pond::open_memory;
 use crate::pools::EVERYBODY;
 use crate::ports::{Policy, StreamFormat};
@@ -87,6 +88,8 @@ pub struct BlockInfo {
     pub pid: Option<u32>,
     /// The numbers it publishes.
     pub counters: Vec<u64>,
+    /// What it leaves to its successor; the upper layer's parameters that were set while it ran.
+    pub settings: Option<String>,
 }
 
 /// One port.
@@ -170,6 +173,10 @@ pub struct Snapshot {
     pub ports: Vec<PortInfo>,
     /// Its connections.
     pub connections: Vec<ConnectionInfo>,
+    /// The mailboxes of its message bus.
+    pub mailboxes: Vec<MailboxInfo>,
+    /// The account of every message.
+    pub messages: MessageTotals,
 }
 
 /// Buffers that one process holds.
@@ -257,6 +264,8 @@ impl Monitor {
             blocks: self.blocks(),
             ports: self.ports(),
             connections: self.control.live_lanes().filter_map(|(i, lane)| self.connection(i, lane)).collect(),
+            mailboxes: mailbox::infos(&self.control),
+            messages: mailbox::message_totals(&self.control),
         }
     }
 
@@ -342,7 +351,8 @@ impl Monitor {
     fn blocks(&self) -> Vec<BlockInfo> {
         self.control
             .used_blocks()
-            .map(|(_, block)| BlockInfo {
+            .map(|(index, block)| BlockInfo {
+                settings: crate::settings::read(&self.control, index),
                 name: block.name.load(),
                 block_type: block.block_type.load(),
                 pid: self.pid(block.process.load(Ordering::Relaxed)),
@@ -423,6 +433,7 @@ impl Monitor {
 
     /// Accounts for every buffer.
     pub fn check(&self) -> CheckReport {
+        let mail_problems = mailbox::problems(&self.control);
         let first = Look::take(self);
         let second = Look::take(self);
         let mut report = CheckReport {
@@ -432,6 +443,7 @@ impl Monitor {
         let settled = first.agreed(&second, &mut report);
         self.judge_tokens(&settled, &mut report);
         judge_cells(&settled, &mut report);
+        report.problems.extend(mail_problems.intersection(&mailbox::problems(&self.control)).cloned());
         report
     }
 

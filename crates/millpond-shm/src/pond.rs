@@ -162,6 +162,10 @@ impl Pond {
         Ok(Pond { session })
     }
 
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -319,6 +323,7 @@ impl Pond {
         if !self.session.is_forked() {
             self.session.control.header().stop_requested.store(1, Ordering::SeqCst);
             self.session.ring_everybody();
+            self.session.ring_senders_everywhere();
         }
     }
 }

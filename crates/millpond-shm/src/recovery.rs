@@ -82,6 +82,7 @@ impl Registry<'_> {
         self.detach_everywhere(dead, &lanes); // R5
         self.give_back_shares(dead);
         crate::log::forget_unfinished(self.pond, dead);
+        self.give_back_mail(dead);
         // Every field is clear by now, so whoever wakes sees it. Everybody is rung, not only those whose lanes were just cleared:
         // a predecessor may have died between clearing a field and ringing, and left no trace of whom to ring.
         self.pond.ring_everybody();

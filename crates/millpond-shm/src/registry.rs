@@ -81,17 +81,17 @@ fn find<'a, T>(
 }
 
 impl Registry<'_> {
-    fn full(&self, what: &'static str, limit: usize, advice: &'static str) -> Error {
+    pub(crate) fn full(&self, what: &'static str, limit: usize, advice: &'static str) -> Error {
         Error::TableFull { pond: self.pond.name.clone(), what, limit, advice }
     }
 
-    fn unknown(&self, what: &'static str, name: &str) -> Error {
+    pub(crate) fn unknown(&self, what: &'static str, name: &str) -> Error {
         Error::Unknown { pond: self.pond.name.clone(), what, name: name.to_owned() }
     }
 
     // ---- blocks
 
-    fn find_block(&self, name: &str) -> Option<(u32, &BlockRecord)> {
+    pub(crate) fn find_block(&self, name: &str) -> Option<(u32, &BlockRecord)> {
         find(self.pond.control.used_blocks(), |b| b.name.load() == name)
     }
 
@@ -116,6 +116,7 @@ impl Registry<'_> {
         block.name.store(name);
         block.block_type.store(block_type);
         block.process.store(0, Ordering::Relaxed);
+        block.has_settings.store(0, Ordering::Relaxed);
         for counter in &block.counters {
             counter.store(0, Ordering::Relaxed);
         }

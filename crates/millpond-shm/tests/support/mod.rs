@@ -141,6 +141,12 @@ impl Child {
         assert_eq!(self.wait().signal(), Some(9), "the child did not die by SIGKILL");
     }
 
+    /// Ends it, whether it lives or has died already, and reaps it.
+    pub fn kill_or_reap(&mut self) {
+        let _ = self.process.kill();
+        self.wait();
+    }
+
     pub fn wait(&mut self) -> ExitStatus {
         let start = Instant::now();
         loop {

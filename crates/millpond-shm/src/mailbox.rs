@@ -1,0 +1,660 @@
+//! Mailboxes of the message bus: messages between processes for control and status, beside the data path.
+//!
+//! A mailbox has one owner, who receives; everybody may send to it. Sending never waits for a dead or stopped process: a full
+//! mailbox is a result of its own, or is waited for until a deadline. What a message means, and which *label* makes a mailbox the
+//! right one for it, is the upper layer's business. The steps that are exact under SIGKILL are those of the module `mail`.
+
+use crate::attachment::{Attachment, Session};
+use crate::error::{Error, Result};
+use crate::layout::{
+    MAILBOX_CELLS, MAILBOX_REPLY_CELLS, MAX_LABEL_BYTES, MAX_LABELS, MAX_MAILBOXES, MAX_MESSAGE_BYTES,
+    MailboxBody, MailboxRecord, Message,
+};
+use crate::mail::{CellWord, Cells, Claim, MAILBOX_CLOSING, MAILBOX_FREE, MAILBOX_OPEN, open_word};
+use crate::pond::Pond;
+use crate::registry::check_name;
+use crate::registry_lock::Registry;
+use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sys::{futex, memory};
+use crate::token::ProcessSlot;
+use crate::waiter::{Wait, Waiter};
+use std::collections::BTreeSet;
+use std::mem::size_of;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Names one mailbox for good: an address is never used again for another one (before 2^32 mailboxes were made in its place).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+pub struct MailboxAddress(u64);
+
+impl MailboxAddress {
+    fn new(generation: u32, index: u32) -> MailboxAddress {
+        MailboxAddress((u64::from(generation) << 32) | (u64::from(index) + 1))
+    }
+
+    /// The address in a message; `None`: no mailbox.
+    fn from_word(word: u64) -> Option<MailboxAddress> {
+        (word as u32 != 0).then_some(MailboxAddress(word))
+    }
+
+    fn index(self) -> u32 {
+        (self.0 as u32).wrapping_sub(1)
+    }
+
+    fn open_word(self) -> u64 {
+        open_word((self.0 >> 32) as u32)
+    }
+}
+
+/// A message. Contents are at most 4096 bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mail {
+    /// What it is, in the terms of whoever sends it.
+    pub kind: u32,
+    /// Which request it belongs to.
+    pub correlation: u64,
+    /// Where the answer should go.
+    pub reply_to: Option<MailboxAddress>,
+    /// The contents.
+    pub contents: Vec<u8>,
+}
+
+/// A message that was received, with its sender.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// The message.
+    pub mail: Mail,
+    /// Pid of the sender as the pond lists it; 0: it has left or died meanwhile.
+    pub sender_pid: u32,
+}
+
+/// Which cells of a mailbox a message may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailClass {
+    /// All but the last 16.
+    Ordinary,
+    /// All: it answers somebody who waits.
+    Reply,
+}
+
+/// Why a message was not delivered. Every case is counted in the pond.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PostError {
+    /// Every cell that the message may use is taken, and remained so until the deadline.
+    #[error("the mailbox of process {pid} is full")]
+    Full {
+        /// Its owner.
+        pid: u32,
+    },
+    /// The mailbox is gone: its owner closed it, left or died.
+    #[error("the receiver is gone")]
+    Gone,
+    /// The pond was asked to stop while a full mailbox was waited for.
+    #[error("the pond was asked to stop")]
+    Stopped,
+    /// It does not fit into a cell.
+    #[error(
+        "the message has {found} bytes, at most {MAX_MESSAGE_BYTES} are possible: send large data through ports"
+    )]
+    TooLarge {
+        /// Its size.
+        found: usize,
+    },
+    /// The handle cannot be used.
+    #[error(transparent)]
+    Pond(#[from] Error),
+}
+
+/// A mailbox that messages can be sent to, as others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailboxEntry {
+    /// Its address.
+    pub address: MailboxAddress,
+    /// Pid of its owner.
+    pub pid: u32,
+    /// The name that its owner gave it.
+    pub name: String,
+    /// The texts by which it can be found.
+    pub labels: Vec<String>,
+}
+
+/// The owner's end of a mailbox. Dropping it closes the mailbox: what lies in it counts as lost.
+pub struct Mailbox {
+    session: Arc<Session>,
+    index: u32,
+    address: MailboxAddress,
+    waiter: Waiter,
+}
+
+fn cells(record: &MailboxRecord) -> Cells<'_> {
+    Cells { state: &record.state, cells: &record.cells }
+}
+
+/// Messages accepted and lost, of all uses of the mailbox so far.
+fn totals(record: &MailboxRecord) -> (u64, u64) {
+    record.cells.iter().fold((0, 0), |(accepted, lost), cell| {
+        let word = CellWord(cell.load(Ordering::Acquire));
+        (accepted + u64::from(word.accepted()), lost + u64::from(word.lost()))
+    })
+}
+
+impl Pond {
+    /// Makes a mailbox for this process. `name` is for people.
+    ///
+    /// # Errors
+    /// [`Error::TableFull`], [`Error::InvalidName`], [`Error::OutOfMemory`].
+    pub fn mailbox(&self, name: &str) -> Result<Mailbox> {
+        let waiter = self.waiter(Wait::Block)?;
+        let session = self.session();
+        let (index, address) = session.lock_registry()?.open_mailbox(name, waiter.index())?;
+        Ok(Mailbox { session: Arc::clone(session), index, address, waiter })
+    }
+
+    /// A number that changes whenever [`mailboxes`](Pond::mailboxes) would give something else.
+    #[must_use]
+    pub fn mailbox_epoch(&self) -> u32 {
+        if self.session().is_forked() {
+            return 0;
+        }
+        self.session().control.header().mailbox_epoch.load(Ordering::Acquire)
+    }
+
+    /// Every open mailbox.
+    #[must_use]
+    pub fn mailboxes(&self) -> Vec<MailboxEntry> {
+        let pond = self.session();
+        if pond.is_forked() {
+            return Vec::new();
+        }
+        let entry = |(index, record): (u32, &MailboxRecord)| {
+            let state = record.state.load(Ordering::Acquire);
+            if state as u32 != MAILBOX_OPEN {
+                return None;
+            }
+            let labels = labels(record, pond.control.mailbox_body(index)?);
+            let owner = record.owner.load(Ordering::Relaxed);
+            let found = MailboxEntry {
+                address: MailboxAddress::new((state >> 32) as u32, index),
+                pid: pond.pid_of(owner),
+                name: record.name.load(),
+                labels,
+            };
+            // What was read belongs together only if the mailbox is still the same.
+            (record.state.load(Ordering::Acquire) == state).then_some(found)
+        };
+        pond.control.used_mailboxes().filter_map(entry).collect()
+    }
+
+    /// Whether the mailbox can still receive.
+    #[must_use]
+    pub fn is_mailbox_open(&self, address: MailboxAddress) -> bool {
+        let pond = self.session();
+        !pond.is_forked()
+            && pond
+                .control
+                .mailbox(address.index())
+                .is_some_and(|record| record.state.load(Ordering::Acquire) == address.open_word())
+    }
+
+    /// Sends a message; if the mailbox is full, waits for room at most `timeout`.
+    ///
+    /// # Blocking
+    /// At most `timeout`; with a timeout of zero never.
+    ///
+    /// # Errors
+    /// Why it was not delivered. [`PostError::Gone`] comes at once when the owner dies, also out of the wait.
+    ///
+    /// # Crash safety
+    /// Killed in here, the message is delivered completely or not at all, and nobody waits.
+    pub fn post(
+        &self,
+        to: MailboxAddress,
+        mail: &Mail,
+        class: MailClass,
+        timeout: Duration,
+    ) -> Result<(), PostError> {
+        let pond: &Attachment = self.session();
+        pond.check_fork()?;
+        if mail.contents.len() > MAX_MESSAGE_BYTES {
+            return Err(PostError::TooLarge { found: mail.contents.len() });
+        }
+        let header = pond.control.header();
+        let place = pond.control.mailbox(to.index()).zip(pond.control.mailbox_body(to.index()));
+        let Some((record, body)) = place.filter(|(r, _)| r.state.load(Ordering::Acquire) == to.open_word())
+        else {
+            header.messages_unaddressed.fetch_add(1, Ordering::Relaxed);
+            return Err(PostError::Gone);
+        };
+        let usable = match class {
+            MailClass::Ordinary => MAILBOX_CELLS - MAILBOX_REPLY_CELLS,
+            MailClass::Reply => MAILBOX_CELLS,
+        };
+        let ticket = record.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let claimed = claim_in_time(pond, record, to.open_word(), ticket, usable, timeout);
+        let index = match claimed {
+            Ok(index) => index,
+            Err(refused) => {
+                match refused {
+                    PostError::Full { .. } => record.refused_full.fetch_add(1, Ordering::Relaxed),
+                    _ => header.messages_unaddressed.fetch_add(1, Ordering::Relaxed),
+                };
+                return Err(refused);
+            }
+        };
+        write(&body.messages[index], mail, ticket);
+        crash_point!(MailWritten);
+        if !cells(record).commit(to.open_word(), index) {
+            return Err(PostError::Gone); // counted in its cell
+        }
+        // `commit` has fenced.
+        pond.ring_if_asleep(record.waiter.load(Ordering::Relaxed));
+        Ok(())
+    }
+}
+
+/// A cell of the mailbox, waiting for one until the deadline.
+fn claim_in_time(
+    pond: &Attachment,
+    record: &MailboxRecord,
+    open: u64,
+    ticket: u64,
+    usable: usize,
+    timeout: Duration,
+) -> Result<usize, PostError> {
+    let start = Instant::now();
+    loop {
+        // The bell is read before the announcement, the announcement made before the last attempt: whoever frees a cell after
+        // that attempt sees it, and raises the bell before the futex could sleep on it.
+        let rung = record.room_bell.load(Ordering::Acquire);
+        let left = timeout.saturating_sub(start.elapsed());
+        if !left.is_zero() {
+            record.senders_wait.store(1, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+        }
+        match cells(record).claim(open, pond.me, ticket, usable) {
+            Claim::Cell(index) => return Ok(index),
+            Claim::Closed => return Err(PostError::Gone),
+            Claim::Full if pond.stop_requested() => return Err(PostError::Stopped),
+            Claim::Full if left.is_zero() => {
+                return Err(PostError::Full { pid: pond.pid_of(record.owner.load(Ordering::Relaxed)) });
+            }
+            Claim::Full => futex::wait(&record.room_bell, rung, Some(left)),
+        }
+    }
+}
+
+/// Tells senders that wait to look again, if there are any. The caller has stored what they wait for.
+fn ring_senders(record: &MailboxRecord) {
+    fence(Ordering::SeqCst);
+    if record.senders_wait.load(Ordering::Relaxed) != 0 {
+        record.senders_wait.store(0, Ordering::Relaxed);
+        ring_room(record);
+    }
+}
+
+fn ring_room(record: &MailboxRecord) {
+    record.room_bell.fetch_add(1, Ordering::Release);
+    crash_point!(RoomBellRaised);
+    futex::wake_all(&record.room_bell);
+}
+
+/// s2. The words are atomics: the owner may only read them behind s3, but nothing breaks if somebody does.
+fn write(message: &Message, mail: &Mail, ticket: u64) {
+    message.ticket.store(ticket, Ordering::Relaxed);
+    message.kind.store(mail.kind.into(), Ordering::Relaxed);
+    message.correlation.store(mail.correlation, Ordering::Relaxed);
+    message.reply_to.store(mail.reply_to.map_or(0, |address| address.0), Ordering::Relaxed);
+    message.length.store(mail.contents.len() as u64, Ordering::Relaxed);
+    for (word, chunk) in message.words.iter().zip(mail.contents.chunks(8)) {
+        let mut bytes = [0; 8];
+        bytes[..chunk.len()].copy_from_slice(chunk);
+        word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
+    }
+}
+
+/// r2. A length beyond the cell (a stray write) is cut.
+fn read(message: &Message) -> Mail {
+    let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+    let length = (load(&message.length) as usize).min(MAX_MESSAGE_BYTES);
+    let words = &message.words[..length.div_ceil(8)];
+    let mut contents: Vec<u8> = words.iter().flat_map(|word| load(word).to_le_bytes()).collect();
+    contents.truncate(length);
+    Mail {
+        kind: load(&message.kind) as u32,
+        correlation: load(&message.correlation),
+        reply_to: MailboxAddress::from_word(load(&message.reply_to)),
+        contents,
+    }
+}
+
+fn labels(record: &MailboxRecord, body: &MailboxBody) -> Vec<String> {
+    let used = (record.labels_used.load(Ordering::Acquire) as usize).min(MAX_LABELS);
+    body.labels[..used].iter().map(|label| label.load()).filter(|text| !text.is_empty()).collect()
+}
+
+impl Mailbox {
+    /// Its address, for `reply_to`.
+    #[must_use]
+    pub fn address(&self) -> MailboxAddress {
+        self.address
+    }
+
+    /// The party that is rung for every message; wait with it.
+    #[must_use]
+    pub fn waiter(&self) -> &Waiter {
+        &self.waiter
+    }
+
+    fn record(&self) -> Option<(&MailboxRecord, &MailboxBody)> {
+        if self.session.is_forked() {
+            return None;
+        }
+        let control = &self.session.attachment().control;
+        control.mailbox(self.index).zip(control.mailbox_body(self.index))
+    }
+
+    /// Whether there is a message.
+    #[must_use]
+    pub fn has_mail(&self) -> bool {
+        self.record().is_some_and(|(record, _)| cells(record).has_any())
+    }
+
+    /// Takes the oldest message. Messages of one sending thread come in the order in which they were sent.
+    ///
+    /// # Crash safety
+    /// Killed in here, the message counts as lost with the mailbox.
+    pub fn try_receive(&mut self) -> Option<Received> {
+        let (record, body) = self.record()?;
+        let ticket = |index: usize| body.messages[index].ticket.load(Ordering::Relaxed);
+        let index = cells(record).oldest(ticket)?;
+        let sender = CellWord(record.cells[index].load(Ordering::Acquire)).sender();
+        let mail = read(&body.messages[index]);
+        crash_point!(MailCopied);
+        cells(record).free(index);
+        crash_point!(MailFreed);
+        ring_senders(record);
+        Some(Received { mail, sender_pid: self.session.pid_of(sender.into()) })
+    }
+
+    /// Counts messages that the owner took and had no room for.
+    pub fn count_overflowed(&self, messages: u64) {
+        if let Some((record, _)) = self.record() {
+            record.overflowed.fetch_add(messages, Ordering::Relaxed);
+        }
+    }
+
+    /// Adds a text by which the mailbox can be found.
+    ///
+    /// # Errors
+    /// [`Error::InvalidName`] for a text that is empty or longer than 160 bytes, [`Error::TableFull`] beyond 256.
+    ///
+    /// # Crash safety
+    /// Others see the label completely or not at all.
+    pub fn add_label(&mut self, label: &str) -> Result<()> {
+        if label.is_empty() || label.len() > MAX_LABEL_BYTES {
+            return Err(Error::InvalidName {
+                what: "label",
+                name: label.to_owned(),
+                reason: format!("it has {} bytes; 1 to {MAX_LABEL_BYTES} are allowed", label.len()),
+            });
+        }
+        let Some((record, body)) = self.record() else { return Err(Error::Forked) };
+        let used = (record.labels_used.load(Ordering::Relaxed) as usize).min(MAX_LABELS);
+        let free = body.labels[..used].iter().position(|l| l.load().is_empty()).unwrap_or(used);
+        let Some(place) = body.labels.get(free) else {
+            return Err(Error::TableFull {
+                pond: self.session.name.clone(),
+                what: "label of one mailbox",
+                limit: MAX_LABELS,
+                advice: "use fewer patterns with wildcards, or another mailbox",
+            });
+        };
+        place.store(label);
+        record.labels_used.store(used.max(free + 1) as u32, Ordering::Release);
+        crash_point!(LabelStored);
+        tell_senders(&self.session);
+        Ok(())
+    }
+
+    /// Takes one such text away; nothing happens if there is none.
+    pub fn remove_label(&mut self, label: &str) {
+        let Some((record, body)) = self.record() else { return };
+        let used = (record.labels_used.load(Ordering::Relaxed) as usize).min(MAX_LABELS);
+        if let Some(place) = body.labels[..used].iter().find(|l| l.load() == label) {
+            place.store("");
+            crash_point!(LabelCleared);
+            tell_senders(&self.session);
+        }
+    }
+}
+
+fn tell_senders(pond: &Attachment) {
+    pond.control.header().mailbox_epoch.fetch_add(1, Ordering::Release);
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        if self.session.is_forked() {
+            return;
+        }
+        // Without the lock (its holder is stopped) the mailbox stays; recovery closes it when this process ends.
+        if let Ok(registry) = self.session.lock_registry() {
+            registry.close_mailbox(self.index);
+            self.session.ring_everybody(); // somebody may wait for an answer from here
+        }
+    }
+}
+
+impl Registry<'_> {
+    /// A free mailbox, opened for this process. Its index and address.
+    fn open_mailbox(&self, name: &str, waiter: u32) -> Result<(u32, MailboxAddress)> {
+        check_name("mailbox", name)?;
+        let control = &self.pond.control;
+        let header = control.header();
+        let used = header.mailboxes_used.load(Ordering::Relaxed).min(MAX_MAILBOXES as u32);
+        let reusable = |record: &MailboxRecord| match record.state.load(Ordering::Relaxed) as u32 {
+            MAILBOX_FREE => true,
+            // A sender may have been late; now it has taken its message back.
+            MAILBOX_CLOSING => record.owner.load(Ordering::Relaxed) == 0 && cells(record).sweep(),
+            _ => false,
+        };
+        let index = (0..used).find(|&i| control.mailbox(i).is_some_and(reusable)).unwrap_or(used);
+        let Some((record, body)) = control.mailbox(index).zip(control.mailbox_body(index)) else {
+            let advice = "close some: one a process is enough";
+            return Err(self.full("mailbox", MAX_MAILBOXES, advice));
+        };
+        let bytes = size_of::<MailboxBody>() as u64;
+        let offset = control.tables().mailbox_bodies + u64::from(index) * bytes;
+        memory::commit(&self.pond.control_fd, offset, bytes).map_err(|e| Error::OutOfMemory {
+            what: format!("a mailbox in pond `{}`", self.pond.name),
+            problem: e.to_string(),
+        })?;
+        let generation = ((record.state.load(Ordering::Relaxed) >> 32) as u32).wrapping_add(1);
+        let (accepted, lost) = totals(record);
+        record.accepted_base.store(accepted, Ordering::Relaxed);
+        record.lost_base.store(lost, Ordering::Relaxed);
+        for counter in [&record.refused_full, &record.abandoned, &record.overflowed] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        let labels = (record.labels_used.load(Ordering::Relaxed) as usize).min(MAX_LABELS);
+        body.labels[..labels].iter().for_each(|label| label.store(""));
+        record.labels_used.store(0, Ordering::Relaxed);
+        record.name.store(name);
+        record.waiter.store(waiter, Ordering::Relaxed);
+        record.owner.store(self.pond.me.into(), Ordering::Relaxed);
+        header.mailboxes_used.store(used.max(index + 1), Ordering::Release);
+        crash_point!(MailboxMade);
+        record.state.store(open_word(generation), Ordering::Release);
+        crash_point!(MailboxOpened);
+        tell_senders(self.pond);
+        Ok((index, MailboxAddress::new(generation, index)))
+    }
+
+    /// Closes a mailbox: what lies in it is lost, and those who wait for room, or for an answer from it, look again.
+    fn close_mailbox(&self, index: u32) {
+        let Some(record) = self.pond.control.mailbox(index) else { return };
+        if record.state.load(Ordering::Relaxed) as u32 == MAILBOX_OPEN {
+            cells(record).close();
+        } else {
+            cells(record).sweep(); // closing since a recovery that was cut off
+        }
+        tell_senders(self.pond);
+        ring_room(record);
+        crash_point!(RecoverMailbox);
+        record.waiter.store(0, Ordering::Relaxed);
+        record.owner.store(0, Ordering::Release);
+    }
+
+    /// Recovery: frees what the dead process was writing, and closes its mailboxes.
+    pub(crate) fn give_back_mail(&self, dead: ProcessSlot) {
+        for (index, record) in self.pond.control.used_mailboxes() {
+            let freed = cells(record).give_back(dead);
+            if freed > 0 {
+                record.abandoned.fetch_add(freed.into(), Ordering::Relaxed);
+                ring_room(record);
+            }
+            if record.owner.load(Ordering::Relaxed) == u32::from(dead) {
+                self.close_mailbox(index);
+            } else if record.state.load(Ordering::Relaxed) as u32 == MAILBOX_CLOSING {
+                cells(record).sweep(); // the dead process may have been late with s3, and not have taken it back
+            }
+        }
+    }
+}
+
+impl Attachment {
+    /// Makes everybody look again who waits for room in a mailbox.
+    pub(crate) fn ring_senders_everywhere(&self) {
+        for (_, record) in self.control.used_mailboxes() {
+            ring_room(record);
+        }
+    }
+}
+
+/// One mailbox, for people.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct MailboxInfo {
+    /// The name that its owner gave it.
+    pub name: String,
+    /// Pid of its owner; `None`: it is gone, and a stopped process still writes to it.
+    pub pid: Option<u32>,
+    /// `open` or `closing`.
+    pub state: &'static str,
+    /// The texts by which it can be found.
+    pub labels: Vec<String>,
+    /// Messages that can be received.
+    pub waiting: u32,
+    /// Messages that are being written.
+    pub being_written: u32,
+    /// Messages accepted so far.
+    pub accepted: u64,
+    /// Those that its owner took.
+    pub received: u64,
+    /// Messages that lay in it when it was closed or its owner died.
+    pub lost: u64,
+    /// Messages refused because it was full.
+    pub refused_full: u64,
+    /// Messages whose sender died while it wrote them.
+    pub abandoned: u64,
+    /// Messages that its owner took and had no room for.
+    pub overflowed: u64,
+}
+
+/// The account of every message since the pond was made. `accepted = received + lost + waiting`, exactly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct MessageTotals {
+    /// Messages accepted by mailboxes.
+    pub accepted: u64,
+    /// Those that were taken.
+    pub received: u64,
+    /// Those that lay in a mailbox when it was closed or its owner died.
+    pub lost: u64,
+    /// Those that wait.
+    pub waiting: u64,
+    /// Messages to mailboxes that were gone, or that gave up because of a stop: never accepted.
+    pub unaddressed: u64,
+}
+
+/// Every mailbox that is open or not yet free again.
+pub(crate) fn infos(control: &crate::control::Control) -> Vec<MailboxInfo> {
+    let info = |(index, record): (u32, &MailboxRecord)| {
+        let state = match record.state.load(Ordering::Acquire) as u32 {
+            MAILBOX_OPEN => "open",
+            MAILBOX_CLOSING
+                if record.cells.iter().any(|c| !CellWord(c.load(Ordering::Relaxed)).is_free()) =>
+            {
+                "closing"
+            }
+            _ => return None,
+        };
+        let words = record.cells.each_ref().map(|cell| CellWord(cell.load(Ordering::Acquire)));
+        let count = |matches: fn(&CellWord) -> bool| words.iter().filter(|w| matches(w)).count() as u32;
+        let waiting = count(|w| w.is_ready());
+        let sum = |part: fn(CellWord) -> u32| words.iter().map(|w| u64::from(part(*w))).sum::<u64>();
+        let accepted = sum(CellWord::accepted).saturating_sub(record.accepted_base.load(Ordering::Relaxed));
+        let lost = sum(CellWord::lost).saturating_sub(record.lost_base.load(Ordering::Relaxed));
+        let owner = record.owner.load(Ordering::Relaxed);
+        let pid = control.process(owner as usize).map_or(0, |p| p.state.load(Ordering::Acquire) as u32);
+        Some(MailboxInfo {
+            name: record.name.load(),
+            pid: (pid != 0).then_some(pid),
+            state,
+            labels: labels(record, control.mailbox_body(index)?),
+            waiting,
+            being_written: count(|w| !w.is_ready() && !w.is_free()),
+            accepted,
+            received: accepted.saturating_sub(lost).saturating_sub(waiting.into()),
+            lost,
+            refused_full: record.refused_full.load(Ordering::Relaxed),
+            abandoned: record.abandoned.load(Ordering::Relaxed),
+            overflowed: record.overflowed.load(Ordering::Relaxed),
+        })
+    };
+    control.used_mailboxes().filter_map(info).collect()
+}
+
+/// The account over all mailboxes, those that are gone included.
+pub(crate) fn message_totals(control: &crate::control::Control) -> MessageTotals {
+    let mut sum = MessageTotals {
+        unaddressed: control.header().messages_unaddressed.load(Ordering::Relaxed),
+        ..MessageTotals::default()
+    };
+    for (_, record) in control.used_mailboxes() {
+        for cell in &record.cells {
+            let word = CellWord(cell.load(Ordering::Acquire));
+            let waiting = u64::from(word.is_ready());
+            sum.accepted += u64::from(word.accepted());
+            sum.lost += u64::from(word.lost());
+            sum.waiting += waiting;
+            sum.received += u64::from(word.accepted().wrapping_sub(word.lost())) - waiting;
+        }
+    }
+    sum
+}
+
+/// What is wrong at one moment: to be judged, it must be wrong at a second one, too.
+pub(crate) fn problems(control: &crate::control::Control) -> BTreeSet<String> {
+    let listed = |slot: ProcessSlot| {
+        control.process(slot.into()).is_some_and(|p| p.state.load(Ordering::Acquire) != 0)
+    };
+    let mut problems = BTreeSet::new();
+    for (index, record) in control.used_mailboxes() {
+        let state = record.state.load(Ordering::Acquire);
+        let owner = record.owner.load(Ordering::Acquire);
+        if state as u32 == MAILBOX_OPEN && !u16::try_from(owner).is_ok_and(listed) {
+            problems.insert(format!("mailbox {index} belongs to process slot {owner}, where nobody is"));
+        }
+        for (cell, word) in record.cells.iter().enumerate() {
+            let word = CellWord(word.load(Ordering::Acquire));
+            if !word.is_free() && !word.is_ready() && !listed(word.sender()) {
+                problems.insert(format!(
+                    "mailbox {index}, cell {cell} is being written by process slot {}, where nobody is ({:#x})",
+                    word.sender(),
+                    word.0
+                ));
+            }
+        }
+    }
+    problems
+}
