@@ -195,14 +195,16 @@ impl Attachment {
         self.control.process(slot as usize).map_or(0, |p| p.state.load(Ordering::Acquire) as u32)
     }
 
-    /// Whether the kernel says that the process of this slot is gone.
+    /// Whether the kernel says that the process of this slot is gone. That its slot says dead is not enough: a process on its way
+    /// out says so itself while it gives back what it held. Only one that called `exec` is dead with a living pid.
     pub(crate) fn has_died(&self, slot: u16) -> bool {
         let Some(process) = self.control.process(slot.into()) else { return false };
         let word = process.state.load(Ordering::Acquire);
+        let identity = identity_of(process, word);
         match word >> 56 {
             PROCESS_FREE => false,
-            PROCESS_DEAD => true,
-            _ => !identity_of(process, word).is_alive(),
+            PROCESS_DEAD => !identity.is_alive() || !identity.maps_inode(self.control_inode),
+            _ => !identity.is_alive(),
         }
     }
 

@@ -154,7 +154,7 @@ shared! {
         created_unix_ns: AtomicU64,
         /// The pond's name.
         name: Name,
-        /// Registry mutex: 0 free, else the owner's process slot; bit 31: somebody waits. Any process.
+        /// Registry mutex: the owner's process slot in bits 0..10 (0: free), how often it was taken in 10..31, bit 31: somebody waits. Any process.
         registry_lock: AtomicU32,
         /// Raised when a pool is added. Lock holder.
         pool_epoch: AtomicU32,

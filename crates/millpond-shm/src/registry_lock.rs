@@ -1,17 +1,20 @@
 //! The registry mutex: serialises control operations across processes and survives its owner's death.
 //!
 //! A word in shared memory names the owner's process slot. A slot is never freed without this lock, so the word names one
-//! process exactly; when the kernel says that it is dead, the next one takes the lock over and redoes what was half done. The
-//! data path never takes it.
+//! process exactly; when the kernel says that it is dead, the next one takes the lock over and redoes what was half done. Each
+//! taking raises a count in the word, so that a take-over by compare-and-swap cannot hit a later owner in the same slot. The data
+//! path never takes the lock.
 
 use crate::attachment::Attachment;
-use crate::control::LANE_CLOSING;
+use crate::control::{LANE_CLOSING, PROCESS_FREE};
 use crate::error::{Error, Result};
 use crate::sync::Ordering;
 use crate::sys::futex;
 use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
+const OWNER: u32 = 0x3ff;
+const COUNT: u32 = !OWNER & !WAITED;
 const WAITED: u32 = 1 << 31;
 const DEADLINE: Duration = Duration::from_secs(10);
 const SLICE: Duration = Duration::from_millis(2);
@@ -19,6 +22,8 @@ const SLICE: Duration = Duration::from_millis(2);
 /// Holds the lock; control operations are methods of it or take it as a proof.
 pub(crate) struct Registry<'a> {
     pub(crate) pond: &'a Attachment,
+    /// The word's count while we hold it; it stays behind.
+    count: u32,
     _threads: MutexGuard<'a, ()>,
 }
 
@@ -32,19 +37,19 @@ impl Attachment {
         let start = Instant::now();
         let mut contended = 0;
         loop {
-            let seen = word.load(Ordering::Relaxed);
-            if seen & !WAITED == 0 {
+            // Acquire: pairs with the taker's Release; whoever sees an owner sees that its slot is not free.
+            let seen = word.load(Ordering::Acquire);
+            let count = (seen & COUNT).wrapping_add(OWNER + 1) & COUNT;
+            if seen & OWNER == 0 {
                 // WAITED is kept once anybody slept: an unlock then wakes somebody who may find nothing; never the reverse.
-                if word
-                    .compare_exchange(seen, me | contended | seen, Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok()
-                {
+                let taken = me | count | contended | seen & WAITED;
+                if word.compare_exchange(seen, taken, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                     crash_point!(LockTaken);
-                    return Ok(Registry { pond: self, _threads: threads });
+                    return Ok(Registry { pond: self, count, _threads: threads });
                 }
                 continue;
             }
-            let owner = seen & !WAITED;
+            let owner = seen & OWNER;
             if start.elapsed() > DEADLINE {
                 return Err(Error::RegistryBusy {
                     pond: self.name.clone(),
@@ -58,20 +63,25 @@ impl Attachment {
                 continue;
             }
             contended = WAITED;
-            futex::wait(word, owner | WAITED, Some(SLICE));
-            let unlisted = u16::try_from(owner).is_ok_and(|o| self.control.process(o.into()).is_none());
-            let dead = unlisted || u16::try_from(owner).is_ok_and(|o| self.has_died(o));
-            if dead
-                && word
-                    .compare_exchange(owner | WAITED, me | WAITED, Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok()
+            futex::wait(word, seen | WAITED, Some(SLICE));
+            let taken = me | count | WAITED;
+            if self.cannot_unlock(owner)
+                && word.compare_exchange(seen | WAITED, taken, Ordering::AcqRel, Ordering::Relaxed).is_ok()
             {
                 crash_point!(LockTaken);
-                let registry = Registry { pond: self, _threads: threads };
+                let registry = Registry { pond: self, count, _threads: threads };
                 registry.redo();
                 return Ok(registry);
             }
         }
+    }
+
+    /// Whether the lock's owner is dead (or lost it by `exec`), or names nobody, which only a stray write can have done.
+    fn cannot_unlock(&self, owner: u32) -> bool {
+        let state = self.control.process(owner as usize).map(|p| p.state.load(Ordering::Acquire) >> 56);
+        state.is_none_or(|s| s == PROCESS_FREE)
+            || self.has_died(owner as u16)
+            || self.has_called_exec(owner as u16)
     }
 }
 
@@ -112,7 +122,7 @@ impl Attachment {
 impl Drop for Registry<'_> {
     fn drop(&mut self) {
         let word = &self.pond.control.header().registry_lock;
-        if word.swap(0, Ordering::Release) & WAITED != 0 {
+        if word.swap(self.count, Ordering::Release) & WAITED != 0 {
             futex::wake_all(word);
         }
     }

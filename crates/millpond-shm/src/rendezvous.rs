@@ -16,7 +16,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const FIRST_LINE: &str = "millpond rendezvous 1";
+/// How long one process may keep the directory locked before others stop waiting for it.
 const LOCK_DEADLINE: Duration = Duration::from_secs(10);
+const LOOK_AT_HOLDER: Duration = Duration::from_secs(1);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(16);
 
 /// A process that can hand out the pond's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +56,7 @@ pub(crate) fn directory_path() -> PathBuf {
 }
 
 impl Directory {
-    /// Makes the directory if need be, checks that it is this user's alone, and locks it. Waits at most 10 s.
+    /// Makes the directory if need be, checks that it is this user's alone, and locks it. Waits at most 10 s for any one process.
     pub(crate) fn lock() -> Result<Directory> {
         let path = directory_path();
         let shown = path.display().to_string();
@@ -79,12 +83,22 @@ impl Directory {
                 stat.st_mode & 0o777
             )));
         }
-        let start = Instant::now();
+        let mut since = Instant::now();
+        let (mut looked, mut holder, mut pause) = (since, None, SHORTEST_PAUSE);
         loop {
             match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Ok(Directory { path, _lock: dir }),
-                Err(rustix::io::Errno::WOULDBLOCK) if start.elapsed() < LOCK_DEADLINE => {
-                    std::thread::sleep(Duration::from_millis(1));
+                Err(rustix::io::Errno::WOULDBLOCK) if since.elapsed() < LOCK_DEADLINE => {
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    // Many may come and go meanwhile: what must not take long is one of them.
+                    if looked.elapsed() >= LOOK_AT_HOLDER {
+                        looked = Instant::now();
+                        let now = lock_holder(&stat);
+                        if now != holder {
+                            (holder, since) = (now, looked);
+                        }
+                    }
                 }
                 Err(rustix::io::Errno::WOULDBLOCK) => {
                     let holder = lock_holder(&stat).map_or_else(

@@ -50,9 +50,9 @@ impl Watcher {
             if self.choose() {
                 // Somebody is gone. An error means that the lock's holder is stopped; the next round tries again.
                 let _ = self.pond.recover_dead();
-                self.reclaim_those_who_called_exec();
                 continue;
             }
+            self.reclaim_those_who_called_exec();
             self.sleep();
         }
     }
@@ -133,22 +133,30 @@ impl Watcher {
         wanted
     }
 
-    /// A process that called `exec` has lost its mappings: it is dead as a participant though its pid lives. Only asked of those
-    /// who are stalled, which a process that called `exec` soon is.
+    /// A process that called `exec` has lost its mappings: it is dead as a participant though its pid lives, and the kernel tells
+    /// nobody. Only asked of those who are watched and stalled, which a process that called `exec` soon is.
     fn reclaim_those_who_called_exec(&self) {
-        let now = time::monotonic_ns();
-        for (slot, process, state, pid) in self.pond.control.processes() {
-            let stalled = now.saturating_sub(process.heartbeat_ns.load(Ordering::Relaxed)) > STALLED_AFTER_NS;
-            if slot == self.pond.me || state != PROCESS_LIVE || !stalled {
-                continue;
-            }
-            let identity = identity_of(process, u64::from(pid));
-            if identity.is_alive()
-                && !identity.maps_inode(self.pond.control_inode)
+        for &slot in self.watched.keys() {
+            if self.pond.has_called_exec(slot)
                 && let Ok(registry) = self.pond.lock_registry()
+                && self.pond.has_called_exec(slot)
             {
                 registry.recover(slot);
             }
         }
+    }
+}
+
+impl Attachment {
+    /// Whether a process lives but has lost its mappings by `exec`. Only one that is stalled is asked.
+    pub(crate) fn has_called_exec(&self, slot: ProcessSlot) -> bool {
+        let Some(process) = self.control.process(slot.into()) else { return false };
+        let word = process.state.load(Ordering::Acquire);
+        let beat = process.heartbeat_ns.load(Ordering::Relaxed);
+        let identity = identity_of(process, word);
+        word >> 56 == PROCESS_LIVE
+            && time::monotonic_ns().saturating_sub(beat) > STALLED_AFTER_NS
+            && identity.is_alive()
+            && !identity.maps_inode(self.control_inode)
     }
 }

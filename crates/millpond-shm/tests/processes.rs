@@ -1,0 +1,329 @@
+//! Who takes part: as many processes as there are slots, a pid used again, forks, exec, stopped processes, and the registry lock
+//! in the hands of the dead and the stopped.
+
+#![allow(unsafe_code)]
+
+mod support;
+
+use millpond_shm::{
+    ConnectionConfig, Error, InputConfig, Monitor, OutputConfig, Pond, PondConfig, PoolConfig, Role, layout,
+};
+use rustix::process::Signal;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::time::Duration;
+use support::segment::Segment;
+use support::{Child, DEADLINE, Parent, eventually, is_root, unique_name};
+
+#[test]
+#[ignore = "run as a child process by the other tests"]
+fn child() {
+    let Some((scenario, parent)) = Parent::scenario() else { return };
+    let pond = Pond::attach(parent.get("pond"), Role::Block).unwrap();
+    match scenario.as_str() {
+        "hold" => {
+            let held = pond.allocator().allocate(64).unwrap();
+            parent.say(&pond.process().to_string());
+            assert_eq!(parent.listen(), "go on");
+            drop(held);
+            parent.say("given back");
+            parent.hang();
+        }
+        "fork" => fork_and_wait(&parent, &pond),
+        "exec" => {
+            let _held = pond.allocator().allocate(64).unwrap();
+            parent.say(&pond.process().to_string());
+            assert_eq!(parent.listen(), "exec");
+            panic!("{}", Command::new("sleep").arg("600").exec());
+        }
+        other => panic!("no scenario {other}"),
+    }
+}
+
+fn new_pond(what: &str) -> (String, Pond, Monitor) {
+    let name = unique_name(what);
+    let config = PondConfig { pools: vec![PoolConfig::new(64, 1024)], table_slots: 1024 };
+    let pond = Pond::create(&name, &config, Role::Worker).unwrap();
+    let monitor = Monitor::open(&name).unwrap();
+    (name, pond, monitor)
+}
+
+/// A process that holds one buffer, and its slot.
+fn holder(pond: &str) -> (Child, u64) {
+    let mut child = Child::spawn("hold", &[("pond", pond)]);
+    let slot = child.line().parse().unwrap();
+    (child, slot)
+}
+
+fn state_of(monitor: &Monitor, pid: u32) -> Option<&'static str> {
+    monitor.snapshot().processes.iter().find(|p| p.pid == pid).map(|p| p.state)
+}
+
+fn is_running(pid: u32) -> bool {
+    rustix::process::test_kill_process(rustix::process::Pid::from_raw(pid as i32).unwrap()).is_ok()
+}
+
+#[test]
+fn every_process_slot_can_be_used_at_once() {
+    let (name, pond, monitor) = new_pond("processes");
+    let others = layout::MAX_PROCESSES - 1;
+    let mut holders: Vec<Child> =
+        (0..others).map(|_| Child::spawn("hold", &[("pond", name.as_str())])).collect();
+    let mut slots: Vec<u64> = holders.iter_mut().map(|h| h.line().parse().unwrap()).collect();
+    slots.push(pond.process().into());
+    slots.sort_unstable();
+    assert_eq!(slots, (1..=layout::MAX_PROCESSES as u64).collect::<Vec<_>>());
+    let report = monitor.check();
+    assert!(report.is_clean(), "{:?}", report.problems);
+    assert_eq!((report.used, report.held.len()), (others as u64, others));
+
+    let error = Pond::attach(&name, Role::Block).err().unwrap();
+    assert!(
+        matches!(error, Error::TableFull { what: "process", limit: layout::MAX_PROCESSES, .. }),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("all 254 are in use; run more blocks in one process"), "{error}");
+    // One goes, another comes.
+    holders.pop().unwrap().kill();
+    eventually("its slot is free", || monitor.snapshot().processes.len() == others);
+    let (last, _) = holder(&name);
+    holders.push(last);
+    // All are killed at once; whoever is left gives everything back.
+    for holder in &holders {
+        holder.signal(Signal::KILL);
+    }
+    eventually("all are recovered", || monitor.snapshot().processes.len() == 1);
+    let report = monitor.check();
+    assert!(report.is_clean() && report.used == 0, "{report:?}");
+}
+
+/// The kernel gives the pid of a dead participant to another process, which joins the pond, while nobody else could look.
+#[test]
+fn a_process_that_got_the_pid_of_a_dead_one_is_not_taken_for_it() {
+    const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+    if !is_root("a pid used again") {
+        return;
+    }
+    let name = unique_name("pid");
+    let config = PondConfig { pools: vec![PoolConfig::new(64, 64)], table_slots: 64 };
+    let pond = Pond::create(&name, &config, Role::Worker).unwrap();
+    let monitor = Monitor::open(&name).unwrap();
+    let (keeper, _) = holder(&name);
+    let (mut first, first_slot) = holder(&name);
+    drop(pond);
+    eventually("both are there", || monitor.snapshot().processes.len() == 2);
+    keeper.signal(Signal::STOP);
+    let pid = first.pid;
+    first.kill();
+    let mut second = None;
+    for _ in 0..200 {
+        if std::fs::write(LAST_PID, (pid - 1).to_string()).is_err() {
+            println!("skipped: {LAST_PID} cannot be written");
+            return;
+        }
+        let (candidate, slot) = holder(&name);
+        if candidate.pid == pid {
+            second = Some((candidate, slot));
+            break;
+        }
+    }
+    let Some((second, second_slot)) = second else {
+        println!("skipped: the kernel gave the pid to nobody of ours");
+        return;
+    };
+    assert_ne!(first_slot, second_slot);
+    let of_pid = || monitor.snapshot().processes.iter().filter(|p| p.pid == pid).count();
+    eventually("the dead one is recovered, its namesake is not", || of_pid() == 1);
+    let report = monitor.check();
+    assert!(report.is_clean(), "{:?}", report.problems);
+    assert_eq!(state_of(&monitor, second.pid), Some("live"));
+    keeper.signal(Signal::CONT);
+}
+
+unsafe extern "C" {
+    fn fork() -> i32;
+    fn pause() -> i32;
+}
+
+fn fork_and_wait(parent: &Parent, pond: &Pond) {
+    let held = pond.allocator().allocate(64).unwrap();
+    // SAFETY: the forked child does nothing but wait for its end.
+    let pid = unsafe { fork() };
+    if pid == 0 {
+        loop {
+            // SAFETY: sleeps until a signal.
+            unsafe { pause() };
+        }
+    }
+    parent.say(&pid.to_string());
+    parent.listen();
+    drop(held);
+}
+
+/// It inherits every descriptor, but it is not the participant.
+#[test]
+fn a_process_is_dead_although_a_child_that_it_forked_lives() {
+    let (name, _pond, monitor) = new_pond("fork");
+    let mut child = Child::spawn("fork", &[("pond", &name)]);
+    let forked: u32 = child.line().parse().unwrap();
+    assert_eq!(monitor.check().used, 1);
+    child.kill();
+    eventually("it is recovered", || monitor.snapshot().processes.len() == 1);
+    assert_eq!(monitor.check().used, 0);
+    assert!(is_running(forked), "the forked child was ended");
+    let forked = rustix::process::Pid::from_raw(forked as i32).unwrap();
+    rustix::process::kill_process(forked, Signal::KILL).unwrap();
+}
+
+#[test]
+fn a_process_that_called_exec_is_reclaimed_and_lives_on() {
+    let (name, _pond, monitor) = new_pond("exec");
+    let mut child = Child::spawn("exec", &[("pond", &name)]);
+    let slot: u32 = child.line().parse().unwrap();
+    assert_eq!(monitor.check().used, 1);
+    // Another of its threads holds the registry lock at that moment.
+    let segment = Segment::of(child.pid);
+    segment.set_u32(segment.header("registry_lock"), slot);
+    child.tell("exec");
+    eventually("it is reclaimed", || monitor.snapshot().processes.len() == 1);
+    assert_eq!(monitor.check().used, 0);
+    assert!(child.has_ended().is_none(), "it was ended");
+    let command = std::fs::read_to_string(format!("/proc/{}/comm", child.pid)).unwrap();
+    assert_eq!(command.trim(), "sleep");
+}
+
+#[test]
+fn a_stopped_process_is_named_and_never_reclaimed() {
+    let (name, _pond, monitor) = new_pond("stopped");
+    let (mut stopped, _) = holder(&name);
+    let (mut victim, _) = holder(&name);
+    stopped.signal(Signal::STOP);
+    eventually("it is called stalled", || state_of(&monitor, stopped.pid) == Some("stalled"));
+    assert_eq!(monitor.check().used, 2, "what it holds stays held");
+    // A stopped process does not keep the others from recovering a dead one.
+    victim.kill();
+    eventually("the dead one is recovered", || state_of(&monitor, victim.pid).is_none());
+    assert_eq!(monitor.check().used, 1);
+    stopped.signal(Signal::CONT);
+    eventually("it is alive again", || state_of(&monitor, stopped.pid) == Some("live"));
+    stopped.tell("go on");
+    stopped.expect("given back");
+    assert_eq!(monitor.check().used, 0);
+    // Killed while it is stopped, it is dead like any other.
+    stopped.signal(Signal::STOP);
+    stopped.kill();
+    eventually("it is recovered", || monitor.snapshot().processes.len() == 1);
+}
+
+// ---- the registry lock
+
+/// A pond whose registry lock is in the hands of another process: it says so in shared memory, as if that process had just
+/// taken the lock.
+fn locked(what: &str) -> (String, Pond, Monitor, Child, Segment, u64) {
+    let (name, pond, monitor) = new_pond(what);
+    let (owner, slot) = holder(&name);
+    let segment = Segment::of(owner.pid);
+    // Its watcher and allocator must be done with the lock.
+    std::thread::sleep(Duration::from_millis(50));
+    segment.set_u32(segment.header("registry_lock"), slot as u32);
+    (name, pond, monitor, owner, segment, slot)
+}
+
+#[test]
+fn the_registry_lock_of_a_killed_owner_is_taken_over() {
+    let (_, pond, monitor, mut owner, ..) = locked("lock-dead");
+    let waiting = {
+        let pond = pond.clone();
+        std::thread::spawn(move || pond.declare_block("made", ""))
+    };
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!waiting.is_finished(), "a living owner's lock was taken");
+    owner.kill();
+    waiting.join().unwrap().unwrap();
+    eventually("it is recovered", || monitor.snapshot().processes.len() == 1);
+    pond.declare_block("another", "").unwrap();
+}
+
+#[test]
+fn the_registry_lock_of_a_stopped_owner_is_an_error_that_names_it_while_data_flows_on() {
+    let (_, pond, _, owner, segment, _) = locked("lock-stopped");
+    let lock = segment.header("registry_lock");
+    segment.set_u32(lock, 0);
+    pond.connect("source.out", "sink.in", &ConnectionConfig::default()).unwrap();
+    let mut out = pond.output("source.out", &OutputConfig::default()).unwrap();
+    let mut sink = pond.input("sink.in", &InputConfig::default()).unwrap();
+    let buffer = out.allocate(8).unwrap();
+    out.send(buffer).unwrap();
+    drop(sink.receive_timeout(DEADLINE).unwrap());
+    owner.signal(Signal::STOP);
+    let slot = pond_slot(&pond, owner.pid);
+    segment.set_u32(lock, slot);
+    let asking = {
+        let pond = pond.clone();
+        std::thread::spawn(move || pond.declare_block("made", "").unwrap_err())
+    };
+    let mut rounds = 0;
+    while !asking.is_finished() {
+        let buffer = out.allocate(8).unwrap();
+        out.send(buffer).unwrap();
+        drop(sink.receive_timeout(DEADLINE).unwrap());
+        rounds += 1;
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(rounds > 100, "data stood still: {rounds} rounds in 10 s");
+    let error = asking.join().unwrap();
+    assert!(matches!(error, Error::RegistryBusy { pid, .. } if pid == owner.pid), "{error:?}");
+    let text = error.to_string();
+    assert!(
+        text.contains(&format!("process {}", owner.pid)) && text.contains("Continue or kill it"),
+        "{text}"
+    );
+    owner.signal(Signal::CONT);
+    segment.set_u32(lock, 0); // it would have unlocked
+    pond.declare_block("made", "").unwrap();
+}
+
+fn pond_slot(pond: &Pond, pid: u32) -> u32 {
+    let processes = Monitor::open(pond.name()).unwrap().snapshot().processes;
+    processes.iter().find(|p| p.pid == pid).unwrap().slot.into()
+}
+
+/// A process that leaves says in its slot that it is dead while it gives back what it held. It lives, and it holds the lock.
+#[test]
+fn the_registry_lock_of_a_process_on_its_way_out_is_not_taken() {
+    let (_, pond, monitor, owner, segment, slot) = locked("lock-leaving");
+    let state = segment.entry("Process", slot, "state");
+    let live = segment.u64(state);
+    segment.set_u64(state, 3 << 56 | live & 0xffff_ffff);
+    let waiting = {
+        let pond = pond.clone();
+        std::thread::spawn(move || pond.declare_block("made", ""))
+    };
+    for _ in 0..50 {
+        std::thread::sleep(Duration::from_millis(10));
+        let held = segment.u32(segment.header("registry_lock")) & 0x3ff;
+        assert_eq!(u64::from(held), slot, "the lock was taken from a living process");
+        assert_eq!(monitor.check().used, 1, "what a living process holds was given back");
+    }
+    assert!(!waiting.is_finished());
+    segment.set_u64(state, live);
+    segment.set_u32(segment.header("registry_lock"), 0);
+    waiting.join().unwrap().unwrap();
+    drop(owner);
+}
+
+#[test]
+fn a_registry_lock_that_names_nobody_is_taken() {
+    let (_, pond, _, _owner, segment, _) = locked("lock-nobody");
+    let lock = segment.header("registry_lock");
+    for owner in [200, 255, 1023] {
+        segment.set_u32(lock, owner);
+        pond.declare_block(&format!("made-{owner}"), "").unwrap();
+        assert_eq!(segment.u32(lock) & 0x3ff, 0);
+    }
+    // Each taking counts, so that a late look at a former owner cannot take the lock from the present one.
+    let count = || segment.u32(lock) >> 10 & 0x1f_ffff;
+    let before = count();
+    pond.declare_block("counted", "").unwrap();
+    assert_eq!(count(), before + 1);
+}
