@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const BATCH: usize = 16;
 const BATCH_BYTES: u64 = 1 << 20;
 /// How many allocations ahead a slot's lines are asked for: several hand-overs take as long as one transfer between cores.
-const PREFETCH_AHEAD: usize = 4;
+const PREFETCH_AHEAD: usize = 8;
 const LONGEST_NAP: Duration = Duration::from_millis(1);
 
 /// Takes buffers for one thread. Get one from [`Pond::allocator`](crate::Pond::allocator), or use an output port's own.

@@ -35,35 +35,37 @@ impl fmt::Display for BufferId {
 
 /// What both kinds of handle are made of: one owned token of one slot.
 ///
-/// Two words, so that a handle travels in registers; everything else follows from them.
+/// Two plain words, so that a handle travels in registers; everything else follows from them. (An atomic would have to live in
+/// memory, and a handle that is moved through memory right after it was made waits until the stores before it have left the
+/// store buffer, among them those that wait for the other core's cache: four fifths of a message's time, when it was so.)
 struct Handle {
     pool: &'static PoolMap,
-    /// `flags:.. | slot:26 | token:6`. Atomic only because `clone`, which has a shared reference, clears `ALONE`; no ordering is
-    /// needed, as whoever depends on the flag owns the handle.
-    bits: private::AtomicU64,
+    /// `flags:.. | slot:26 | token:6`.
+    bits: u64,
 }
 
-/// No other token of the slot is in use, and none can come to be but through this handle.
+/// When the handle was made, no other token of the slot was in use, and none could come to be but through it. Holds until the
+/// handle is cloned, which is noted in `CLONED`, not here: `clone` has a shared reference.
 const ALONE: u64 = 1 << 32;
 /// The buffer may have been delivered before.
 const AGAIN: u64 = 1 << 33;
 /// Taken with redelivery: dropping finishes it instead of releasing the token.
 const TO_FINISH: u64 = 1 << 34;
 
+/// The lower bits of an in-process clone word: handles of the token beyond the first.
+const MORE_HANDLES: u32 = u32::MAX >> 1;
+/// Its upper bit: the token's handle has been cloned since this process got it. The word is 0 again when the token is given away.
+const CLONED: u32 = 1 << 31;
+
 impl Handle {
     #[inline(always)]
     fn new(pool: &'static PoolMap, slot: u32, token: u8, flags: u64) -> Handle {
-        Handle { pool, bits: private::AtomicU64::new(flags | u64::from(slot) << 6 | u64::from(token)) }
-    }
-
-    #[inline(always)]
-    fn bits(&self) -> u64 {
-        self.bits.load(private::Ordering::Relaxed)
+        Handle { pool, bits: flags | u64::from(slot) << 6 | u64::from(token) }
     }
 
     #[inline(always)]
     fn is(&self, flag: u64) -> bool {
-        self.bits() & flag != 0
+        self.bits & flag != 0
     }
 
     #[inline(always)]
@@ -73,12 +75,12 @@ impl Handle {
 
     #[inline(always)]
     fn slot(&self) -> u32 {
-        (self.bits() as u32) >> 6
+        (self.bits as u32) >> 6
     }
 
     #[inline(always)]
     fn token(&self) -> u8 {
-        self.bits() as u8 & 0x3f
+        self.bits as u8 & 0x3f
     }
 
     #[inline(always)]
@@ -149,9 +151,23 @@ impl Handle {
         BufferId(u64::from(generation) << 32 | u64::from(self.slot()))
     }
 
+    /// The in-process clone word of the token: `CLONED` and `MORE_HANDLES`.
     #[inline]
     fn clones(&self) -> &'static private::AtomicU32 {
         self.pond().clones(self.slot(), self.token())
+    }
+
+    /// No other handle of the token exists in this process, and none can come to be but through this one.
+    #[inline]
+    fn is_only_handle(&self) -> bool {
+        // Acquire: pairs with the AcqRel of other handles' drops.
+        self.clones().load(private::Ordering::Acquire) & MORE_HANDLES == 0
+    }
+
+    /// No other reference to the buffer exists anywhere, as far as that is known without looking.
+    #[inline]
+    fn is_known_alone(&self) -> bool {
+        self.is(ALONE) && self.clones().load(private::Ordering::Acquire) == 0
     }
 
     #[inline]
@@ -367,9 +383,7 @@ impl BufferMut {
     #[must_use]
     pub fn freeze(self) -> Buffer {
         let this = std::mem::ManuallyDrop::new(self);
-        Buffer {
-            handle: Handle { pool: this.handle.pool, bits: private::AtomicU64::new(this.handle.bits()) },
-        }
+        Buffer { handle: Handle { pool: this.handle.pool, bits: this.handle.bits } }
     }
 }
 
@@ -461,13 +475,15 @@ impl Buffer {
         let handle = &self.handle;
         let unique = !handle.inert()
             && !handle.is(TO_FINISH)
-            && handle.clones().load(private::Ordering::Acquire) == 0
-            && (handle.is(ALONE) || handle.record().references.is_unreferenced_except(handle.token().into()));
+            && handle.is_only_handle()
+            && (handle.is_known_alone()
+                || handle.record().references.is_unreferenced_except(handle.token().into()));
         // The writable mapping first: without it the buffer goes back as it was.
         if !unique || handle.pool.map_for_writing().is_err() {
             return Err(self);
         }
         let this = std::mem::ManuallyDrop::new(self);
+        this.handle.clones().store(0, private::Ordering::Relaxed);
         let handle = Handle::new(this.handle.pool, this.handle.slot(), this.handle.token(), ALONE);
         Ok(BufferMut { handle })
     }
@@ -505,16 +521,16 @@ impl Buffer {
     /// Whether the token can be given away: no clone in this process uses it, and it is not a redeliverable entry.
     #[inline]
     pub(crate) fn owns_token(&self) -> bool {
-        !self.handle.is(TO_FINISH) && self.handle.clones().load(private::Ordering::Acquire) == 0
+        !self.handle.is(TO_FINISH) && self.handle.is_only_handle()
     }
 
     /// Adds a reference for another lane; this handle keeps its own.
     #[inline]
     pub(crate) fn add_reference(&self) -> Option<Reference> {
         let references = &self.record().references;
-        let alone = self.handle.is(ALONE) && self.owns_token();
         let me = self.handle.pond().me;
-        let token = if alone { references.add_as_unique(me) } else { references.add(me) }?;
+        let token =
+            if self.handle.is_known_alone() { references.add_as_unique(me) } else { references.add(me) }?;
         Some(Reference { token, ..self.handle.reference() })
     }
 
@@ -522,7 +538,12 @@ impl Buffer {
     #[inline]
     pub(crate) fn into_token(self) -> Reference {
         debug_assert!(self.owns_token());
-        std::mem::ManuallyDrop::new(self).handle.reference()
+        let this = std::mem::ManuallyDrop::new(self);
+        let clones = this.handle.clones();
+        if clones.load(private::Ordering::Relaxed) != 0 {
+            clones.store(0, private::Ordering::Relaxed); // the token may come back: it begins anew then
+        }
+        this.handle.reference()
     }
 }
 
@@ -530,16 +551,16 @@ impl Clone for Buffer {
     fn clone(&self) -> Buffer {
         let handle = &self.handle;
         if !handle.inert() {
-            let before = handle.clones().fetch_add(1, private::Ordering::Relaxed);
+            let clones = handle.clones();
+            // Relaxed: only who holds a handle of the token, and so got it after this, depends on the mark.
+            clones.fetch_or(CLONED, private::Ordering::Relaxed);
+            let before = clones.fetch_add(1, private::Ordering::Relaxed);
             // As Arc does: a count that could wrap would free what is in use.
-            if before > u32::MAX / 2 {
+            if before & MORE_HANDLES > MORE_HANDLES / 2 {
                 std::process::abort();
             }
         }
-        if handle.is(ALONE) {
-            handle.bits.store(handle.bits() & !ALONE, private::Ordering::Relaxed);
-        }
-        Buffer { handle: Handle { pool: handle.pool, bits: private::AtomicU64::new(handle.bits() & !ALONE) } }
+        Buffer { handle: Handle { pool: handle.pool, bits: handle.bits & !ALONE } }
     }
 }
 
@@ -553,10 +574,10 @@ impl Drop for Buffer {
         let clones = handle.clones();
         // Zero: no other handle exists, and none can come to be but through this one. The usual case costs one load.
         if clones.load(private::Ordering::Acquire) != 0 {
-            if clones.fetch_sub(1, private::Ordering::AcqRel) != 0 {
+            if clones.fetch_sub(1, private::Ordering::AcqRel) & MORE_HANDLES != 0 {
                 return;
             }
-            clones.store(0, private::Ordering::Relaxed); // we were the last after all
+            clones.store(0, private::Ordering::Relaxed); // we are the last
         }
         if handle.is(TO_FINISH) {
             crate::input::finish(handle.pond(), handle.reference());

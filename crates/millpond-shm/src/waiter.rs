@@ -13,7 +13,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How a party waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub enum Woken {
 /// Longest spin of an adaptive wait: about what going to sleep and being woken costs.
 const MAX_SPIN_NS: u32 = 50_000;
 const MIN_SPIN_NS: u32 = 1_000;
+/// A wait that slept and was over within this would have been shorter by spinning: sleeping and being woken are included.
+const SHORT_WAIT_NS: u64 = 2 * MAX_SPIN_NS as u64;
 /// A spin that took this much longer than it should have was preempted: more threads want to run than there are cores.
 const PREEMPTED_NS: u64 = 100_000;
 /// How long spinning is off after that.
@@ -76,15 +78,13 @@ impl Waiter {
         slot.asleep.store(0, Ordering::Relaxed);
         slot.owner.store(session.me.into(), Ordering::Release);
         drop(registry);
-        let one_core = std::thread::available_parallelism().is_ok_and(|n| n.get() == 1);
-        let spin_ns = if one_core { 0 } else { MAX_SPIN_NS };
         Ok(Waiter(Arc::new(Shared {
             session: Arc::clone(session),
             index,
             wait,
             sleepers: Sleepers::default(),
             carrier: Mutex::new(None),
-            spin_ns: private::AtomicU32::new(spin_ns),
+            spin_ns: private::AtomicU32::new(MAX_SPIN_NS),
             no_spin_before_ns: private::AtomicU64::new(0),
         })))
     }
@@ -108,26 +108,29 @@ impl Waiter {
     pub fn wait(&self, timeout: Option<Duration>, mut ready: impl FnMut() -> bool) -> Woken {
         let this = &*self.0;
         let Some(doorbell) = this.session.control.doorbell(this.index) else { return Woken::Stopped };
-        let start = Instant::now();
+        // What is there already costs no look at the clock.
+        if ready() {
+            return Woken::Ready;
+        }
+        let start_ns = time::monotonic_ns();
         let timeout = timeout.unwrap_or(Duration::MAX);
+        let elapsed = || Duration::from_nanos(time::monotonic_ns() - start_ns);
         loop {
-            if ready() {
-                return Woken::Ready;
-            }
             if this.session.is_forked() || this.session.stop_requested() {
                 return Woken::Stopped;
             }
-            if this.spin(start, timeout, &mut ready) {
+            if this.spin(start_ns, timeout, &mut ready) {
                 return Woken::Ready;
             }
-            let left = timeout.saturating_sub(start.elapsed());
+            let left = timeout.saturating_sub(elapsed());
             if left.is_zero() {
                 return Woken::Timeout;
             }
             if this.wait == Wait::Spin {
                 continue;
             }
-            if this.sleep(doorbell, (timeout != Duration::MAX).then_some(left), &mut ready) {
+            if this.sleep(doorbell, (timeout != Duration::MAX).then_some(left), &mut ready) || ready() {
+                this.learn_from_sleep(start_ns);
                 return Woken::Ready;
             }
         }
@@ -200,26 +203,21 @@ impl Rings {
 
 impl Shared {
     /// Spins as the mode allows; `true`: ready.
-    fn spin(&self, start: Instant, timeout: Duration, ready: &mut impl FnMut() -> bool) -> bool {
+    fn spin(&self, start_ns: u64, timeout: Duration, ready: &mut impl FnMut() -> bool) -> bool {
+        let begun = time::monotonic_ns();
         let budget = match self.wait {
             Wait::Block => return false,
             Wait::Spin => u64::MAX,
-            Wait::Adaptive => {
-                let budget = self.spin_ns.load(private::Ordering::Relaxed);
-                let paused = self.no_spin_before_ns.load(private::Ordering::Relaxed);
-                if budget == 0 || (paused != 0 && time::monotonic_ns() < paused) {
-                    return false;
-                }
-                u64::from(budget)
+            Wait::Adaptive if begun < self.no_spin_before_ns.load(private::Ordering::Relaxed) => {
+                return false;
             }
+            Wait::Adaptive => u64::from(self.spin_ns.load(private::Ordering::Relaxed)),
         };
-        let begun = time::monotonic_ns();
         let mut last = begun;
         loop {
             // A look costs some nanoseconds, a clock some tens: many looks for one clock.
             for _ in 0..64 {
                 if ready() {
-                    self.learn(last - begun);
                     return true;
                 }
                 std::hint::spin_loop();
@@ -231,27 +229,39 @@ impl Shared {
             }
             last = now;
             if now - begun > budget {
-                self.learn(u64::MAX);
                 return false;
             }
             if self.wait == Wait::Spin
-                && (self.session.stop_requested() || (timeout != Duration::MAX && start.elapsed() >= timeout))
+                && (self.session.stop_requested()
+                    || (timeout != Duration::MAX && Duration::from_nanos(now - start_ns) >= timeout))
             {
                 return false;
             }
         }
     }
 
-    /// Next time's budget: twice what sufficed, half of what did not.
-    fn learn(&self, took_ns: u64) {
-        let budget = self.spin_ns.load(private::Ordering::Relaxed);
-        let next = match u32::try_from(took_ns) {
-            Ok(took) => took.saturating_mul(2).max(budget).clamp(MIN_SPIN_NS, MAX_SPIN_NS),
-            Err(_) => (budget / 2).max(MIN_SPIN_NS),
-        };
-        if next != budget && budget != 0 {
-            self.spin_ns.store(next, private::Ordering::Relaxed);
+    /// A wait that began at `start_ns` had to sleep: the next one spins for longer if that would have done, else shorter. (The
+    /// rule is that of the Linux kernel's halt polling, which decides the same for virtual processors.)
+    ///
+    /// Where even the longest spin did not do and the wait was short all the same, the other side could only run while this one
+    /// slept: they share a core, whatever the number of cores that this process may use. Then spinning pauses.
+    fn learn_from_sleep(&self, start_ns: u64) {
+        if self.wait != Wait::Adaptive {
+            return;
         }
+        let now = time::monotonic_ns();
+        let budget = self.spin_ns.load(private::Ordering::Relaxed);
+        let paused = now < self.no_spin_before_ns.load(private::Ordering::Relaxed);
+        let next = match now - start_ns < SHORT_WAIT_NS {
+            _ if paused => return,
+            true if budget == MAX_SPIN_NS => {
+                self.no_spin_before_ns.store(now + SPIN_PAUSE_NS, private::Ordering::Relaxed);
+                MIN_SPIN_NS
+            }
+            true => (budget * 4).min(MAX_SPIN_NS),
+            false => (budget / 2).max(MIN_SPIN_NS),
+        };
+        self.spin_ns.store(next, private::Ordering::Relaxed);
     }
 
     /// Sleeps until the bell rings or the timeout passes. `true`: ready before sleeping.

@@ -260,6 +260,35 @@ fn try_into_mut_wants_the_only_reference() {
 }
 
 #[test]
+fn a_token_that_was_cloned_and_sent_begins_anew_when_it_comes_back() {
+    let pond = pond_of("begins-anew", &[(64, 2)]);
+    let mut out = connected(&pond, &["a.in", "b.in"]);
+    let (mut a, mut b) = (input(&pond, "a.in"), input(&pond, "b.in"));
+    for _ in 0..3 {
+        let buffer = out.allocate(64).unwrap().freeze();
+        let clone = buffer.clone();
+        assert_eq!(buffer.references(), 1, "clones within a process are counted there");
+        drop(buffer);
+        // The last handle left is not known to be alone any more, and still it is the only one: it is sent with its own token.
+        out.send(clone).unwrap();
+        let (from_a, from_b) = (a.receive().unwrap(), b.receive().unwrap());
+        assert_eq!(from_a.references(), 2);
+        let again = from_b.clone();
+        drop(from_b);
+        assert_eq!(again.references(), 2, "a clone keeps what the first handle had");
+        drop(from_a);
+        let alone = again.try_into_mut().expect("everybody else let go").freeze();
+        drop(alone.clone());
+        assert_eq!(alone.references(), 1);
+        drop(alone);
+    }
+    assert!(Monitor::open(pond.name()).unwrap().check().is_clean());
+    // Both buffers are free again.
+    let both = [out.allocate(64).unwrap(), out.allocate(64).unwrap()];
+    drop(both);
+}
+
+#[test]
 fn references_are_counted_once_for_each_process_and_queue() {
     let pond = pond_of("counts", &[(4096, 64)]);
     let monitor = Monitor::open(pond.name()).unwrap();

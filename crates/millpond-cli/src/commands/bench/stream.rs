@@ -15,6 +15,7 @@ const BATCH_BYTES: usize = 8192;
 ///
 /// # Errors
 /// If the message is shorter than a number.
+#[inline(always)]
 pub fn sequence_of(buffer: &Buffer) -> anyhow::Result<u64> {
     let first = buffer.as_bytes().first_chunk().context("a message of less than 8 bytes arrived")?;
     Ok(u64::from_le_bytes(*first))
@@ -24,6 +25,7 @@ pub fn sequence_of(buffer: &Buffer) -> anyhow::Result<u64> {
 ///
 /// # Errors
 /// If the message is shorter than a number.
+#[inline(always)]
 pub fn set_sequence(buffer: &mut BufferMut, sequence: u64) -> anyhow::Result<()> {
     let first = buffer.as_bytes_mut().first_chunk_mut().context("a message of less than 8 bytes")?;
     *first = sequence.to_le_bytes();
@@ -113,6 +115,7 @@ impl Stream {
         }
     }
 
+    #[inline(always)]
     fn write(&self, output: &mut Output, sequence: u64) -> anyhow::Result<BufferMut> {
         let mut buffer = output.allocate(self.size_bytes)?;
         if self.fill {
@@ -125,6 +128,7 @@ impl Stream {
         Ok(buffer)
     }
 
+    #[inline(always)]
     fn check(&self, buffer: &Buffer, expected: u64) -> anyhow::Result<()> {
         let sequence = sequence_of(buffer)?;
         ensure!(sequence == expected, "message {sequence} arrived where {expected} was expected");
