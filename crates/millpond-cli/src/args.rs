@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, block, clean, inspect, logs, ps, run};
+use crate::commands::{bench, block, clean, inspect, logs, ps, run, top};
 
 /// Streaming pipelines whose every block may be its own process
 #[derive(Parser)]
@@ -26,6 +26,8 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Show what the blocks of a pond have to say
     Logs(logs::Args),
+    /// Watch how every block and queue of a pond is doing
+    Top(top::Args),
     /// Remove what dead ponds left behind
     Clean(clean::Args),
     /// Measure this machine: latency, throughput, recovery

@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod output;
+mod rates;
 mod signals;
 mod table;
 mod units;
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Cli, Command, UsageError};
-use commands::{bench, block, clean, inspect, logs, ps, run};
+use commands::{bench, block, clean, inspect, logs, ps, run, top};
 
 /// The arguments are wrong; the same code that clap uses.
 const EXIT_USAGE: u8 = 2;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Ps(args) => ps::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Logs(args) => logs::run(args),
+        Command::Top(args) => top::run(args),
         Command::Clean(args) => clean::run(args),
         Command::Bench(args) => bench::run(args),
         Command::BenchPeer(args) => bench::run_peer(args),

@@ -7,5 +7,6 @@ pub mod inspect;
 pub mod logs;
 pub mod ps;
 pub mod run;
+pub mod top;
 
 mod pond_tables;

@@ -12,7 +12,6 @@ use millpond::{Catalog, Error, Flowgraph, parse_duration};
 use crate::args::UsageError;
 
 mod display;
-mod rates;
 mod status_table;
 
 use display::{Display, Style};

@@ -1,5 +1,7 @@
 //! Starting `millpond run` in a directory and a rendezvous directory of its own, and watching it from outside.
 
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
 use std::collections::HashMap;
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Read};
@@ -123,6 +125,16 @@ impl Pipeline {
             stderr: text(output.stderr),
             directory: Directory::new(),
         }
+    }
+
+    /// Where it runs.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// After every process of it was killed: takes its death note.
+    pub fn killed(mut self) {
+        self.child.wait().expect("a status");
     }
 
     pub fn stdout(&self) -> String {

@@ -7,9 +7,9 @@ use millpond::Flowgraph;
 use millpond::supervisor::{Death, EndReason, Event, Outcome, Status, Summary};
 use rustix::termios::tcgetwinsize;
 
-use super::rates::Rates;
 use super::status_table;
 use crate::output::print;
+use crate::rates::Rates;
 
 /// How progress is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,7 +91,8 @@ impl Display {
     }
 
     fn progress(&mut self, status: &Status) {
-        let rates = self.rates.add(status);
+        let counts = status.blocks.iter().map(|b| (b.name.as_str(), b.statistics.taken, b.statistics.sent));
+        let rates = self.rates.add(status.elapsed, counts);
         match self.style {
             Style::InPlace => {
                 let table = status_table::progress(status, &rates).to_string();

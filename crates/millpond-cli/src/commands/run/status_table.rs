@@ -5,7 +5,7 @@ use std::time::Duration;
 use millpond::supervisor::{BlockStatus, ConnectionStatus, Status};
 use millpond::{BlockStatistics, Stage};
 
-use super::rates::Rate;
+use crate::rates::Rate;
 use crate::table::{Column, Table};
 use crate::units;
 

@@ -1,0 +1,128 @@
+//! `millpond top`: how every block and queue of a pond is doing, again and again.
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use millpond::parse_duration;
+use millpond_shm::Monitor;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
+
+use crate::output;
+
+mod rows;
+mod screen;
+
+use rows::{Rows, Sampler};
+
+/// Options of `millpond top`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+A row for each block, and below it one for each queue that it takes from. The
+pond is read, never attached to, so looking disturbs nobody; its last state
+stays on the screen when all its processes have ended. WAITING is what a block
+waits for, as its queues say. CPU is of the block's process.
+
+Keys: arrows and page keys scroll, p pauses, q ends.
+
+Into a pipe, or with --json, the rows are printed once, after one interval.
+
+Examples:
+  millpond top telemetry
+  millpond top telemetry --interval 100ms
+  millpond top telemetry --json | jq '.rows[] | select(.dropped > 0)'
+
+Exit codes:
+  0  ok
+  1  there is no such pond, or it cannot be read")]
+pub struct Args {
+    /// Name of the pond, as `millpond ps` shows it
+    #[arg(value_name = "NAME")]
+    pond: String,
+    /// Time between two looks
+    #[arg(long, value_parser = parse_duration, default_value = "500ms")]
+    interval: Duration,
+    /// Print one JSON object: {"pond": ..., "alive": ..., "rows": [...]}
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows.
+///
+/// # Errors
+/// If there is no such pond, it cannot be read, or the terminal fails.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut sampler = Sampler::new(Monitor::open(&args.pond)?);
+    sampler.look();
+    if args.json || !std::io::stdout().is_terminal() {
+        std::thread::sleep(args.interval);
+        let rows = sampler.look();
+        if args.json {
+            output::print_json(&rows)?
+        } else {
+            output::print(&screen::plain(&rows))?
+        };
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut terminal = ratatui::try_init().context("cannot draw on this terminal")?;
+    let shown = show(&mut terminal, &mut sampler, args.interval);
+    ratatui::restore();
+    shown?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show(
+    terminal: &mut ratatui::DefaultTerminal,
+    sampler: &mut Sampler,
+    interval: Duration,
+) -> anyhow::Result<()> {
+    let mut view = View { rows: sampler.look(), first: 0, paused: false };
+    let mut next_look = Instant::now() + interval;
+    loop {
+        terminal.draw(|frame| screen::draw(frame, &mut view))?;
+        let now = Instant::now();
+        if event::poll(next_look.saturating_duration_since(now))? {
+            // Other events, a new size among them, need nothing but drawing anew.
+            if let Event::Key(key) = event::read()?
+                && !view.handle(key)
+            {
+                return Ok(());
+            }
+        }
+        if Instant::now() >= next_look {
+            next_look = Instant::now() + interval;
+            if !view.paused {
+                view.rows = sampler.look();
+            }
+        }
+    }
+}
+
+/// What is on the screen.
+struct View {
+    rows: Rows,
+    /// The first row shown.
+    first: usize,
+    paused: bool,
+}
+
+impl View {
+    /// Does what the key asks for; false to end.
+    fn handle(&mut self, key: KeyEvent) -> bool {
+        const PAGE: usize = 10;
+        match key.code {
+            KeyCode::Char('q') | KeyCode::Esc => return false,
+            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return false,
+            KeyCode::Char('p') => self.paused = !self.paused,
+            KeyCode::Up => self.first = self.first.saturating_sub(1),
+            KeyCode::Down => self.first += 1,
+            KeyCode::PageUp => self.first = self.first.saturating_sub(PAGE),
+            KeyCode::PageDown => self.first += PAGE,
+            KeyCode::Home => self.first = 0,
+            KeyCode::End => self.first = usize::MAX,
+            _ => {}
+        }
+        true
+    }
+}
