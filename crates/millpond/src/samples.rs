@@ -114,6 +114,27 @@ macro_rules! with_item_type {
     };
 }
 
+/// Changes each number by the sample at its place in `bytes`, which are items of `dtype`.
+///
+/// # Errors
+/// If the items are none of [`REAL`], or not as many as the numbers.
+pub(crate) fn fold_samples(
+    dtype: DType,
+    bytes: &[u8],
+    numbers: &mut [f64],
+    change: impl Fn(f64, f64) -> f64,
+) -> Result<()> {
+    with_item_type!(dtype, T => {
+        let items: &[T] = bytemuck::try_cast_slice(bytes)
+            .map_err(|error| Error::Refused(format!("expected items of {dtype}, found {error}")))?;
+        if items.len() != numbers.len() {
+            return Err(Error::Refused(format!("expected {} samples, found {}", numbers.len(), items.len())));
+        }
+        numbers.iter_mut().zip(items).for_each(|(number, item)| *number = change(*number, item.to_f64()));
+        Ok(())
+    })
+}
+
 impl MapSamples for BufferMut {
     fn map_samples(&mut self, change: impl Fn(f64) -> f64) -> Result<()> {
         fn map<T: Sample>(items: &mut [T], change: impl Fn(f64) -> f64) {

@@ -1,5 +1,6 @@
 //! `selector`: passes one of several streams.
 
+use super::lockstep::same_format;
 use crate::prelude::*;
 
 /// Passes the buffers of one input; those of the others are dropped and counted, so that their senders are not held up.
@@ -41,18 +42,7 @@ blocks.file = { type = "wav-sink", path = "selected.wav" }
     }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
-        let first = io.format(&self.inputs[0]).cloned().unwrap_or_default();
-        for input in &self.inputs[1..] {
-            let other = io.format(input).cloned().unwrap_or_default();
-            if (first.dtype, &first.shape, first.rate_hz) != (other.dtype, &other.shape, other.rate_hz) {
-                return Err(Error::Refused(format!(
-                    "the streams are of different kinds: `{}` is {}, `{input}` is {}; put a `convert` before one of them",
-                    self.inputs[0],
-                    kind(&first),
-                    kind(&other)
-                )));
-            }
-        }
+        let first = same_format(io, &self.inputs, true)?;
         io.set_format("out", first)
     }
 
@@ -101,21 +91,15 @@ pub(super) fn find(names: &[String], name: &str, what: &str) -> Result<usize> {
     })
 }
 
-fn kind(format: &StreamFormat) -> String {
-    let rate = format.rate_hz.map_or(String::new(), |(num, den)| format!(" at {num}/{den} Hz"));
-    format!("{} {:?}{rate}", format.dtype, format.shape)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::param::Value;
     use crate::testing::Bench;
 
     fn names() -> Value {
         vec!["a".to_owned(), "b".to_owned()].into()
     }
-
-    use crate::param::Value;
 
     #[test]
     fn passes_the_selected_stream_until_all_have_ended() {
@@ -145,6 +129,9 @@ mod tests {
         bench.push("a", &[1u8]).unwrap();
         bench.push("b", &[1i16]).unwrap();
         let refusal = bench.run().expect_err("refused").to_string();
-        assert!(refusal.starts_with("the streams are of different kinds: `a` is u8 []"), "{refusal}");
+        assert!(
+            refusal.starts_with("expected streams of the same kind, found u8 of 1 channel at `a`"),
+            "{refusal}"
+        );
     }
 }
