@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, block, clean, inspect, logs, ps, run, top};
+use crate::commands::{bench, block, clean, completions, graph, inspect, logs, ps, run, top};
 
 /// Streaming pipelines whose every block may be its own process
 #[derive(Parser)]
@@ -28,10 +28,14 @@ pub enum Command {
     Logs(logs::Args),
     /// Watch how every block and queue of a pond is doing
     Top(top::Args),
+    /// Draw a pipeline file or a running pond
+    Graph(graph::Args),
     /// Remove what dead ponds left behind
     Clean(clean::Args),
     /// Measure this machine: latency, throughput, recovery
     Bench(bench::Args),
+    /// Print a script that completes arguments in a shell
+    Completions(completions::Args),
     /// One of the processes a benchmark consists of; started by `bench`
     #[command(hide = true)]
     BenchPeer(bench::PeerArgs),

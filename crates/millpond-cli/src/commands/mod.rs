@@ -3,6 +3,8 @@
 pub mod bench;
 pub mod block;
 pub mod clean;
+pub mod completions;
+pub mod graph;
 pub mod inspect;
 pub mod logs;
 pub mod ps;

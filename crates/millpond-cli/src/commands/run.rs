@@ -19,7 +19,7 @@ use display::{Display, Style};
 /// A signal stopped everything at once: 128 + SIGINT, as shells have it.
 const EXIT_STOPPED: u8 = 130;
 /// The pipeline file is wrong; the same code as for wrong arguments.
-const EXIT_BAD_FILE: u8 = 2;
+pub const EXIT_BAD_FILE: u8 = 2;
 
 /// Options of `millpond run`.
 #[derive(clap::Args)]

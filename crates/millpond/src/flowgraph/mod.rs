@@ -38,9 +38,11 @@ use crate::param::Value;
 
 mod check;
 mod diagnostic;
+mod picture;
 mod reader;
 
 pub use diagnostic::{Diagnostic, Diagnostics};
+pub use picture::{Picture, PictureBlock, PictureConnection};
 
 /// Keys of a block's table in a pipeline file that are no parameters.
 pub(crate) const RESERVED_KEYS: [&str; 2] = ["type", "restart"];
