@@ -179,6 +179,7 @@ impl Allocator {
         for candidates in self.pools.iter().filter(|c| c.pool.block_bytes >= wanted as u64) {
             if let Some(record) = self.session.control.pool(candidates.pool.index.into()) {
                 record.exhausted.fetch_add(1, Ordering::Relaxed);
+                crash_point!(ExhaustedCounted);
             }
             let _ = write!(details, "\n  {}", describe_use(&self.session.control, candidates.pool));
         }

@@ -109,6 +109,7 @@ impl Attachment {
         process.attached_unix_ns.store(time::unix_ns() as u64, Ordering::Relaxed);
         process.name.store(&process::command_name(identity.pid));
         process.recovery_stage.store(0, Ordering::Relaxed);
+        crash_point!(JoinWritten);
         process.state.store(PROCESS_LIVE << 56 | u64::from(identity.pid), Ordering::Release);
         let clones = control.table_slots() as usize * MAX_REFERENCES;
         Ok(Attachment {
@@ -199,10 +200,16 @@ impl Attachment {
     /// out says so itself while it gives back what it held. Only one that called `exec` is dead with a living pid.
     pub(crate) fn has_died(&self, slot: u16) -> bool {
         let Some(process) = self.control.process(slot.into()) else { return false };
-        let word = process.state.load(Ordering::Acquire);
+        self.has_died_as(slot, process.state.load(Ordering::Acquire))
+    }
+
+    /// Whether the process that this word of the slot names is gone.
+    pub(crate) fn has_died_as(&self, slot: u16, word: u64) -> bool {
+        let Some(process) = self.control.process(slot.into()) else { return false };
         let identity = identity_of(process, word);
         match word >> 56 {
             PROCESS_FREE => false,
+            PROCESS_JOINING => died_joining(word, self.control_inode),
             PROCESS_DEAD => !identity.is_alive() || !identity.maps_inode(self.control_inode),
             _ => !identity.is_alive(),
         }
@@ -249,6 +256,13 @@ pub(crate) fn identity_of(process: &crate::layout::Process, word: u64) -> Identi
     Identity { pid: word as u32, start_time: process.start_time.load(Ordering::Acquire) }
 }
 
+/// Whether the process that claimed a slot with this word is gone. Its start time does not stand in the slot yet (a predecessor's
+/// may), so a later process of the same pid is told by its mappings.
+fn died_joining(word: u64, inode: u64) -> bool {
+    let identity = Identity { pid: word as u32, start_time: 0 };
+    !identity.is_alive() || !identity.maps_inode(inode)
+}
+
 fn too_many_processes(pond: &str) -> Error {
     Error::TableFull {
         pond: pond.to_owned(),
@@ -265,11 +279,9 @@ fn claim_process_slot(name: &str, control: &Control, identity: Identity, inode: 
         let Some(process) = control.process(slot) else { continue };
         let word = process.state.load(Ordering::Acquire);
         // A process that died while joining held nothing yet; its slot can be taken over as it is.
-        let died_joining = word >> 56 == PROCESS_JOINING && {
-            let other = Identity { pid: word as u32, start_time: 0 };
-            !other.is_alive() || !other.maps_inode(inode)
-        };
-        if (word >> 56 == PROCESS_FREE || died_joining)
+        let usable =
+            word >> 56 == PROCESS_FREE || (word >> 56 == PROCESS_JOINING && died_joining(word, inode));
+        if usable
             && process.state.compare_exchange(word, joining, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         {
             return Ok(slot as ProcessSlot);

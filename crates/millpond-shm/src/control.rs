@@ -271,6 +271,13 @@ pub(crate) const ATTACHED: u32 = 1;
 pub(crate) const LEFT: u32 = 2;
 pub(crate) const DIED: u32 = 3;
 
+/// As `set_presence`, but leaves a word that says so already as it is: a change that was cut off and redone is one change.
+pub(crate) fn change_presence(word: &crate::sync::AtomicU32, presence: u32) {
+    if word.load(Ordering::Relaxed) & 0xff != presence {
+        set_presence(word, presence);
+    }
+}
+
 /// Stores a presence and raises its count of changes.
 pub(crate) fn set_presence(word: &crate::sync::AtomicU32, presence: u32) {
     let before = word.load(Ordering::Relaxed);

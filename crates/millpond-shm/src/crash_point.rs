@@ -37,29 +37,84 @@ crash_points! {
     PopExclusiveDone = "receive, exclusive: after x3 (head), before the sender's doorbell",
     PopBatchBetween = "receive a batch: between two x2",
     PopSharedClaimed = "receive, shared: after q2 (token), before q3 (head)",
+    PopSharedHelped = "receive, shared: head moved for another consumer, before the next try",
     PopSharedDone = "receive, shared: after q3 (head)",
     DropOldestClaimed = "drop oldest: after o2 (token), before o3 (head)",
+    DropOldestHelped = "drop oldest: head moved for a consumer, before the next try",
     DropOldestDone = "drop oldest: after o3, before the counter",
+    DropCounted = "send: a dropped buffer counted",
     TakenAhead = "receive with redelivery: after x2, nothing finished",
     FinishFreed = "finish with redelivery: after k1 (token), before k2 (head)",
     FinishDone = "finish with redelivery: after k2 (head)",
+    CloseHeadMoved = "close with redelivery: head moved past what is held, before the port is left",
     Released = "release: token cleared",
-    EndStored = "finish: final position stored, before the doorbell",
+    ExhaustedCounted = "allocate: nothing free, and counted",
+    EndStored = "end the stream: final position stored, before the doorbell",
     SleepAnnounced = "wait: asleep announced, before the futex",
     SleepOver = "wait: woken, before asleep is cleared",
+    BellRaised = "ring whether asleep or not: bell raised, before the futex wake",
+    WaiterReset = "make a waiter: not asleep, before it is owned",
+    WaiterWoken = "drop a waiter: not asleep, before it is free",
+    StopStored = "ask everybody to stop: asked, before the doorbells",
     LockTaken = "registry lock: taken, nothing changed",
-    ShareOwned = "take a share: owner stored, before its memory is committed",
+    LockWaited = "registry lock: marked as waited for, before the futex",
+    LockTakenOver = "registry lock: taken over from a dead owner, nothing redone",
+    LockReleasing = "registry lock: all changed, before it is given back",
+    LockReleased = "registry lock: given back, before the futex wake",
+    RedoTold = "take-over: a port's epoch raised",
+    RedoPools = "take-over: the pools' epoch raised",
+    RedoDone = "take-over: everything redone",
     ShareCommitted = "take a share: memory committed, before the mark",
-    ConnectRing = "connect: ring made, before the lane is active",
-    ConnectActive = "connect: lane active, before its ends are set",
+    ShareMarked = "take a share: marked as committed, before its owner",
+    ShareOwned = "take a share: owner stored",
+    BlockWritten = "make a block: written, before it is in use",
+    BlockMade = "make a block: in use, before the count of blocks",
+    BlockOwned = "own a block: its process stored",
+    PortWritten = "make a port: written, before it is in use",
+    PortMade = "make a port: in use, before the count of ports",
+    FormatCleared = "set a format: none, before it is written",
+    FormatWritten = "set a format: written, before it is given",
+    ConnectRing = "connect: ring made, before the lane's record",
+    ConnectWritten = "connect: lane written, before it is active",
+    ConnectActive = "connect: lane active, before the count of lanes",
+    ConnectListed = "connect: lane found, before its ends are set",
     ConnectEnds = "connect: ends set, before the ports are told",
+    AttachOutputWaiter = "attach an output: waiter stored, before the port is taken",
     AttachProducer = "attach an output: port taken, before its lanes",
+    AttachInputKind = "attach an input: kind of a lane stored",
+    AttachInputMode = "attach an input: shared stored, before redeliver",
+    AttachInputWaiter = "attach an input: waiter stored, before the port is taken",
     AttachConsumer = "attach an input: port taken, before its lanes",
+    ProducerWaiter = "set a producer: waiter stored, before the process",
+    ProducerSet = "set a producer: process stored, before its presence",
+    ProducerPresent = "set a producer: presence stored, before the end is cleared",
+    ConsumerWaiter = "set a consumer: waiter stored, before the process",
+    ConsumerSet = "set a consumer: process stored, before its presence",
+    PortTold = "tell a port: epoch raised, before the doorbells",
     DetachLane = "detach: one lane left, before the port",
-    TeardownEntry = "teardown: an entry released, before head moves",
+    DetachPort = "detach: port left, before its waiter is forgotten",
+    ClearPresence = "clear an end: presence stored, before the waiter",
+    ClearWaiter = "clear an end: waiter forgotten, before the process",
+    ClearEnd = "clear an end: process cleared, before the doorbells",
+    CloseMarked = "disconnect: lane closing, before it is torn down",
+    TeardownNoted = "teardown: what the count will be noted, before the release",
+    TeardownReleased = "teardown: an entry released, before it is counted",
+    TeardownEntry = "teardown: an entry counted, before head moves",
+    TeardownHead = "teardown: head moved, before the next entry",
     TeardownDrained = "teardown: drained, before the lane is free",
-    PoolSlots = "add a pool: slots reserved, before the pool is ready",
-    JoinClaimed = "join: process slot claimed, before it is live",
+    RemoveLane = "remove a block: one connection closed",
+    RemovePort = "remove a block: one port free",
+    PoolWritten = "add a pool: written, before it is ready",
+    PoolReady = "add a pool: ready, before the epoch",
+    PoolTold = "add a pool: epoch raised",
+    CreateWritten = "create: header written, before the magic word",
+    CreateDone = "create: pools made, before the rendezvous file",
+    JoinClaimed = "join: process slot claimed, before it is written",
+    JoinWritten = "join: process slot written, before it is live",
+    JoinLive = "join: live, before the rendezvous file names it",
+    RendezvousWritten = "rendezvous file: new one written, before it takes the old one's place",
+    RendezvousDone = "rendezvous file: in its place",
+    LeaveGivenBack = "leave: all given back and unlocked, before the process slot is free",
     MailboxMade = "make a mailbox: it has memory and an owner, before it is open",
     MailboxOpened = "make a mailbox: open, before others are told",
     LabelCleared = "label: the old text cleared, before the new one",
@@ -76,20 +131,25 @@ crash_points! {
     RecoverMailCell = "recovery: a dead sender's cell freed, before it is counted",
     RecoverMailbox = "recovery: a dead process's mailbox closed, before its owner is cleared",
     RecoverMarked = "recovery: slot says dead, before R1",
+    RecoverRedeliveryCounted = "recovery: redeliveries of a lane computed",
+    RecoverStage = "recovery: a stage stored",
     RecoverMarkSet = "recovery: redelivery mark set, before the undo",
     RecoverUndone = "recovery: R1 undid an entry",
     RecoverCommitted = "recovery: R1 moved head past a finished entry",
-    RecoverUndoDone = "recovery: after R1 and R2",
-    RecoverLossCounted = "recovery: losses computed, before the stage",
+    RecoverRedeliveryStored = "recovery: redeliveries of a lane stored",
+    RecoverLossCounted = "recovery: losses of a lane computed",
     RecoverToken = "recovery: R3 freed a token",
-    RecoverTokensDone = "recovery: after R3, before the stage",
-    RecoverLossStored = "recovery: one loss stored",
+    RecoverLossStored = "recovery: losses of a lane stored",
     RecoverHelped = "recovery: R4 moved a head",
-    RecoverRang = "recovery: R5 rang, before the ends are cleared",
-    RecoverDetached = "recovery: one lane detached",
+    RecoverPortWaiter = "recovery: a port's waiter forgotten, before its owner",
+    RecoverPortCleared = "recovery: a port's owner cleared",
+    RecoverBlockCleared = "recovery: a block's process cleared",
+    RecoverWaiterWoken = "recovery: a waiter not asleep, before it is free",
+    RecoverWaiterFreed = "recovery: a waiter free",
     RecoverShareFreed = "recovery: a share given back",
-    RecoverDetachDone = "recovery: after R5, before R6",
+    RecoverCounted = "recovery: counted, before R6",
     RecoverFreed = "recovery: after R6",
+    RecoverAllocationBell = "recovery: allocation bell raised, before the futex wake",
 }
 
 #[cfg(feature = "crash-points")]
@@ -97,12 +157,28 @@ mod armed {
     use super::CrashPoint;
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    /// What happens at the armed point.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[repr(u32)]
+    pub enum Then {
+        /// SIGKILL.
+        Kill,
+        /// SIGABRT, as `abort` raises it, with a core dump if those are on.
+        Abort,
+        /// SIGSEGV, as a stray pointer raises it, likewise.
+        Segfault,
+        /// The thread stops there for good; the process's other threads go on.
+        Hang,
+    }
+
+    static THEN: AtomicU32 = AtomicU32::new(0);
     static POINT: AtomicU32 = AtomicU32::new(u32::MAX);
     static PASSES_LEFT: AtomicU32 = AtomicU32::new(0);
     static SEEN: [AtomicU32; super::ALL.len()] = [const { AtomicU32::new(0) }; super::ALL.len()];
 
-    /// Makes this process kill itself the `pass`-th time (from 1) it comes by `point`.
-    pub fn arm(point: CrashPoint, pass: u32) {
+    /// Makes this process die (or hang) the `pass`-th time (from 1) it comes by `point`.
+    pub fn arm(point: CrashPoint, pass: u32, then: Then) {
+        THEN.store(then as u32, Ordering::SeqCst);
         PASSES_LEFT.store(pass, Ordering::SeqCst);
         POINT.store(point as u32, Ordering::SeqCst);
     }
@@ -115,9 +191,18 @@ mod armed {
     pub(crate) fn pass(point: CrashPoint) {
         SEEN[point as usize].fetch_add(1, Ordering::SeqCst);
         if POINT.load(Ordering::SeqCst) == point as u32 && PASSES_LEFT.fetch_sub(1, Ordering::SeqCst) == 1 {
-            let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+            let signal = match THEN.load(Ordering::SeqCst) {
+                then if then == Then::Abort as u32 => Some(rustix::process::Signal::ABORT),
+                then if then == Then::Segfault as u32 => Some(rustix::process::Signal::SEGV),
+                then if then == Then::Hang as u32 => None,
+                _ => Some(rustix::process::Signal::KILL),
+            };
             loop {
-                std::hint::spin_loop(); // the signal is on its way; no further store may happen
+                // No further store may happen. Again and again: the first SIGSEGV only ends the handler of Rust's runtime.
+                if let Some(signal) = signal {
+                    let _ = rustix::process::kill_process(rustix::process::getpid(), signal);
+                }
+                std::thread::sleep(std::time::Duration::from_millis(1));
             }
         }
     }
@@ -126,7 +211,7 @@ mod armed {
 #[cfg(feature = "crash-points")]
 pub(crate) use armed::pass;
 #[cfg(feature = "crash-points")]
-pub use armed::{arm, seen};
+pub use armed::{Then, arm, seen};
 
 /// Passes the named crash point (nothing without the feature).
 macro_rules! crash_point {

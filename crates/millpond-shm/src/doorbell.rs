@@ -74,6 +74,7 @@ impl Doorbell<'_> {
     /// Rings whether anybody sleeps or not.
     pub(crate) fn ring(self, futex_wake: impl FnOnce(&AtomicU32)) {
         self.bell.fetch_add(1, Ordering::Release);
+        crash_point!(BellRaised);
         futex_wake(self.bell);
     }
 

@@ -634,6 +634,7 @@ impl Finisher {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.closed = true;
         self.record.head.store(next, Ordering::Release);
+        crash_point!(CloseHeadMoved);
     }
 
     /// The last handle of a taken entry is gone. Entries finish in order: a gap would look like a finished one to recovery.

@@ -158,6 +158,7 @@ impl<'a> Lane<'a> {
                 crash_point!(PopSharedDone);
                 return Taken::Entry { cell, position };
             }
+            crash_point!(PopSharedHelped);
             rounds += 1;
             if rounds > 2 * self.cells.len() as u64 + 1_000_000 {
                 return Taken::Corrupt { position }; // head cannot move that often while we lose every race
@@ -184,6 +185,8 @@ impl<'a> Lane<'a> {
         let _ = self.head.compare_exchange(position, position + 1, Ordering::Release, Ordering::Relaxed); // o3
         if won {
             crash_point!(DropOldestDone);
+        } else {
+            crash_point!(DropOldestHelped);
         }
         won
     }

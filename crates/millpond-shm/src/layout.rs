@@ -158,16 +158,12 @@ shared! {
         registry_lock: AtomicU32,
         /// Raised when a pool is added. Lock holder.
         pool_epoch: AtomicU32,
-        /// Pools ever made; entries behind it are unused. Lock holder.
-        pools_used: AtomicU32,
         /// Blocks ever made. Lock holder.
         blocks_used: AtomicU32,
         /// Ports ever made. Lock holder.
         ports_used: AtomicU32,
         /// Lanes ever made. Lock holder.
         lanes_used: AtomicU32,
-        /// Buffer slots given to pools. Lock holder.
-        slots_used: AtomicU32,
         /// 1: an allocation waits for a buffer; releases need not look, recovery rings `allocation_bell`. Any process.
         allocators_waiting: AtomicU32,
         /// Rises when recovery gave buffers back. Any process.
@@ -178,8 +174,6 @@ shared! {
         mailboxes_used: AtomicU32,
         /// Rises when a mailbox opens, closes or changes its labels: senders look again. Any process.
         mailbox_epoch: AtomicU32,
-        /// Bytes of the data segment given to pools. Lock holder.
-        data_bytes_used: AtomicU64,
         /// Lines ever written to the log. Any process.
         log_lines: AtomicU64,
         /// Lines not written because another process was still writing the line a whole log ago. Any process.
@@ -314,16 +308,18 @@ shared! {
         lost_in_hand: AtomicU64,
         /// What `lost_in_hand` becomes when the running recovery ends. Recovery.
         lost_after: AtomicU64,
+        /// What `redelivered` becomes when the running recovery ends. Recovery.
+        redelivered_after: AtomicU64,
         /// Fills the line pair.
-        consumer_reserved: [AtomicU64; 11],
+        consumer_reserved: [AtomicU64; 10],
         /// End of stream: final position + 1; 0 while open. The producer.
         end: AtomicU64,
         /// Buffers not sent because the lane was full (drop newest). The producer.
         dropped_newest: AtomicU64,
         /// Entries removed because the lane was full (drop oldest). The producer.
         dropped_oldest: AtomicU64,
-        /// Buffers not sent because the receiver had died and the connection gives up. The producer.
-        dropped_dead: AtomicU64,
+        /// What the input port's `dropped_at_disconnect` becomes when the entry that is being removed is gone. Lock holder.
+        dropped_after: AtomicU64,
         /// Position at which this use of the lane began: counts are relative to it. Lock holder.
         base: AtomicU64,
         /// Fills the line pair.

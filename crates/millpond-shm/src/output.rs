@@ -365,6 +365,7 @@ impl Output {
         let Some(last) = self.lanes.len().checked_sub(1) else {
             let count = &self.port.unconnected;
             count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            crash_point!(DropCounted);
             return Ok(()); // dropping the buffer gives it back
         };
         crash_point!(Described);
@@ -525,6 +526,7 @@ impl Lane {
         let record = self.end.record;
         let count = |counter: &crate::sync::AtomicU64| {
             counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            crash_point!(DropCounted);
         };
         if self.policy == Policy::DropOldest {
             // Each round either drops one or finds that a consumer took one; a lap of neither means a stray write.

@@ -103,11 +103,13 @@ impl Pond {
         header.created_unix_ns.store(time::unix_ns() as u64, Ordering::Relaxed);
         header.expedited_barrier.store(barrier::register().into(), Ordering::Relaxed);
         header.name.store(name);
+        crash_point!(CreateWritten);
         header.magic.store(layout::MAGIC, Ordering::Release);
         let session = Session::new(Attachment::join(name, control, control_fd, data_fd, role)?);
         for &pool in &config.pools {
             session.lock_registry()?.add_pool(pool)?;
         }
+        crash_point!(CreateDone);
         let directory = Directory::lock()?;
         let found = refuse_existing(&directory, name).and_then(|()| {
             directory.write(name, &Entry { uuid, pid_namespace, members: vec![own_member(&session)?] })
@@ -135,6 +137,7 @@ impl Pond {
         };
         let (control, control_fd, data_fd) = open_memory(name, &found, true)?;
         let session = Session::new(Attachment::join(name, control, control_fd, data_fd, role)?);
+        crash_point!(JoinLive);
         let directory = Directory::lock()?;
         let written = (|| {
             // All others may have left meanwhile, and even another pond of the name been made.
@@ -322,6 +325,7 @@ impl Pond {
     pub fn request_stop(&self) {
         if !self.session.is_forked() {
             self.session.control.header().stop_requested.store(1, Ordering::SeqCst);
+            crash_point!(StopStored);
             self.session.ring_everybody();
             self.session.ring_senders_everywhere();
         }
@@ -477,6 +481,7 @@ pub(crate) fn leave(attachment: &Attachment) -> Result<()> {
     drop(directory);
     let word = attachment.lock_registry()?.give_back_all(attachment.me);
     if let Some(word) = word {
+        crash_point!(LeaveGivenBack);
         attachment.free_process_slot(attachment.me, word);
     }
     Ok(())

@@ -220,7 +220,18 @@ impl Registry<'_> {
         config.validate()?;
         let pond = self.pond;
         let header = pond.control.header();
-        let index = header.pools_used.load(Ordering::Relaxed) as usize;
+        // From the pools that are ready, not from counts of their own: a pool whose maker was killed has taken nothing.
+        let mut index = 0;
+        let mut first_slot = 0u32;
+        let mut data_offset = 0u64;
+        for (i, ready) in pond.control.ready_pools() {
+            let blocks = ready.blocks.load(Ordering::Relaxed);
+            let bytes = u64::from(blocks).saturating_mul(ready.stride_bytes.load(Ordering::Relaxed));
+            let end = ready.data_offset.load(Ordering::Relaxed).saturating_add(bytes.min(1 << 61));
+            index = i + 1;
+            first_slot = first_slot.max(ready.first_slot.load(Ordering::Relaxed).saturating_add(blocks));
+            data_offset = data_offset.max(round_up(end.min(1 << 62), PAGE_BYTES));
+        }
         let Some(record) = pond.control.pool(index) else {
             return Err(Error::TableFull {
                 pond: pond.name.clone(),
@@ -229,7 +240,6 @@ impl Registry<'_> {
                 advice: "use fewer block sizes",
             });
         };
-        let first_slot = header.slots_used.load(Ordering::Relaxed);
         let table = pond.control.table_slots();
         if first_slot.checked_add(config.blocks).is_none_or(|end| end > table) {
             return Err(Error::InvalidConfig {
@@ -244,7 +254,6 @@ impl Registry<'_> {
         let stride = config.stride();
         let shares = (config.blocks / 4).clamp(1, MAX_SHARES as u32);
         let share_blocks = config.blocks.div_ceil(shares);
-        let data_offset = header.data_bytes_used.load(Ordering::Relaxed);
         let too_large = || Error::InvalidConfig {
             what: format!("pond `{}`, pool", pond.name),
             expected: "a total below 2^62 bytes".to_owned(),
@@ -278,12 +287,11 @@ impl Registry<'_> {
         record.first_slot.store(first_slot, Ordering::Relaxed);
         record.share_blocks.store(share_blocks, Ordering::Relaxed);
         record.shares.store(config.blocks.div_ceil(share_blocks), Ordering::Relaxed);
-        header.slots_used.store(first_slot + config.blocks, Ordering::Relaxed);
-        header.data_bytes_used.store(end, Ordering::Relaxed);
-        crash_point!(PoolSlots);
+        crash_point!(PoolWritten);
         record.state.store(1, Ordering::Release);
-        header.pools_used.store(index as u32 + 1, Ordering::Release);
+        crash_point!(PoolReady);
         header.pool_epoch.fetch_add(1, Ordering::Release);
+        crash_point!(PoolTold);
         Ok(())
     }
 
@@ -331,6 +339,7 @@ impl Registry<'_> {
         }
         crash_point!(ShareCommitted);
         record.share_committed[share].store(1, Ordering::Release);
+        crash_point!(ShareMarked);
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! process's slot tells a successor which losses were counted already. The order R1..R6 is load-bearing; docs/crash-safety.md
 //! says why for each pair.
 
-use crate::control::{EXCLUSIVE, PROCESS_DEAD, PROCESS_FREE, PROCESS_LIVE, SHARED};
+use crate::control::{EXCLUSIVE, PROCESS_DEAD, PROCESS_FREE, PROCESS_JOINING, SHARED};
 use crate::error::Result;
 use crate::lane::Lane;
 use crate::layout::{LaneRecord, MAX_CONSUMERS, MAX_SHARES, MAX_WAITERS, Process};
@@ -15,8 +15,9 @@ use crate::token::{NO_LANE, ProcessSlot, Token};
 use std::collections::BTreeMap;
 
 /// Stages of one recovery, in the dead process's slot.
-const LOSSES_COUNTED: u32 = 1;
-const TOKENS_FREED: u32 = 2;
+const REDELIVERIES_COUNTED: u32 = 1;
+const LOSSES_COUNTED: u32 = 2;
+const TOKENS_FREED: u32 = 3;
 
 impl Registry<'_> {
     /// Recovers every process that the kernel says is gone. Returns how many.
@@ -53,9 +54,11 @@ impl Registry<'_> {
         let Some(word) = self.give_back_all(dead) else { return };
         let header = self.pond.control.header();
         header.recoveries.fetch_add(1, Ordering::Relaxed);
+        crash_point!(RecoverCounted);
         self.pond.free_process_slot(dead, word); // R6
         crash_point!(RecoverFreed);
         header.allocation_bell.fetch_add(1, Ordering::Release);
+        crash_point!(RecoverAllocationBell);
         futex::wake_all(&header.allocation_bell);
     }
 
@@ -67,16 +70,26 @@ impl Registry<'_> {
         if word >> 56 == PROCESS_FREE {
             return None;
         }
+        if word >> 56 == PROCESS_JOINING {
+            // It had nothing yet. Joining takes no lock, so another process may be claiming the slot right now.
+            if self.pond.has_died_as(dead, word) {
+                self.pond.free_process_slot(dead, word);
+            }
+            return None;
+        }
         let word = PROCESS_DEAD << 56 | word & 0xffff_ffff;
         process.state.store(word, Ordering::Release);
         crash_point!(RecoverMarked);
         let lanes = self.lanes_of(dead);
         // A recovery that was cut off goes on at its stage: once the losses are counted, R1 is done.
         if process.recovery_stage.load(Ordering::Acquire) == 0 {
+            self.count_redeliveries(dead, &lanes);
+            set_stage(process, REDELIVERIES_COUNTED);
+        }
+        if process.recovery_stage.load(Ordering::Acquire) == REDELIVERIES_COUNTED {
             self.undo_unfinished_receives(dead, &lanes); // R1
         }
         let unpublished = self.unpublished_positions(dead, &lanes); // R2
-        crash_point!(RecoverUndoDone);
         self.free_tokens(dead, process, &unpublished); // R3
         self.help_shared_lanes(&lanes); // R4
         self.detach_everywhere(dead, &lanes); // R5
@@ -86,8 +99,7 @@ impl Registry<'_> {
         // Every field is clear by now, so whoever wakes sees it. Everybody is rung, not only those whose lanes were just cleared:
         // a predecessor may have died between clearing a field and ringing, and left no trace of whom to ring.
         self.pond.ring_everybody();
-        crash_point!(RecoverDetachDone);
-        process.recovery_stage.store(0, Ordering::Relaxed);
+        set_stage(process, 0);
         Some(word)
     }
 
@@ -117,13 +129,36 @@ impl Registry<'_> {
         self.pond.control.slot(reference.slot)?.references.tokens.get(reference.token as usize)
     }
 
+    /// Whether the lane's entries are delivered again, marked: a receiver that does not ask for that has not seen an entry that
+    /// it died taking.
+    fn redelivers(&self, lane: &LaneRecord) -> bool {
+        let port = self.pond.control.port(lane.to_port.load(Ordering::Relaxed));
+        port.is_some_and(|p| p.redeliver.load(Ordering::Relaxed) == 1)
+    }
+
+    /// Before R1: how many entries will have been put back for the first time in each lane. A count raised with each of them would miss the one at
+    /// which this is cut off.
+    fn count_redeliveries(&self, dead: ProcessSlot, lanes: &[(u32, &LaneRecord, Lane<'_>)]) {
+        for (_, record, lane) in lanes.iter().filter(|l| takes_exclusively(l.1, dead)) {
+            let head = record.head.load(Ordering::Acquire);
+            let is_taken = |position: &u64| {
+                let token = lane.published(*position).and_then(|cell| self.token(cell));
+                token.is_some_and(|t| t.load(Ordering::Acquire) == Token::taken(dead, lane.id, *position).0)
+            };
+            // An entry counts once, however often it comes again.
+            let entries =
+                head.max(record.redelivered_until.load(Ordering::Relaxed))..head + lane.cells.len() as u64;
+            let count = if self.redelivers(record) { entries.filter(is_taken).count() as u64 } else { 0 };
+            let before = record.redelivered.load(Ordering::Relaxed);
+            record.redelivered_after.store(before + count, Ordering::Relaxed);
+            crash_point!(RecoverRedeliveryCounted);
+        }
+    }
+
     /// R1: entries that the dead consumer of an exclusive lane took without finishing are queued again.
     fn undo_unfinished_receives(&self, dead: ProcessSlot, lanes: &[(u32, &LaneRecord, Lane<'_>)]) {
-        for (_, record, lane) in lanes {
-            let consumes = record.consumers[0].load(Ordering::Relaxed) == u32::from(dead);
-            if record.kind.load(Ordering::Relaxed) != EXCLUSIVE || !consumes {
-                continue;
-            }
+        for (_, record, lane) in lanes.iter().filter(|l| takes_exclusively(l.1, dead)) {
+            let redelivers = self.redelivers(record);
             let start = record.head.load(Ordering::Acquire);
             for position in start..start + lane.cells.len() as u64 {
                 let Some(cell) = lane.published(position) else { break };
@@ -134,11 +169,10 @@ impl Registry<'_> {
                 }
                 if word == Token::taken(dead, lane.id, position).0 {
                     // The mark first: killed between the two, the undo is redone; the other way round it would go unmarked.
-                    if record.redelivered_until.load(Ordering::Relaxed) < position + 1 {
+                    if redelivers && record.redelivered_until.load(Ordering::Relaxed) < position + 1 {
                         record.redelivered_until.store(position + 1, Ordering::Release);
-                        record.redelivered.fetch_add(1, Ordering::Relaxed);
+                        crash_point!(RecoverMarkSet);
                     }
-                    crash_point!(RecoverMarkSet);
                     token.store(Token::queued(lane.id, position).0, Ordering::Release);
                     crash_point!(RecoverUndone);
                 } else {
@@ -146,6 +180,11 @@ impl Registry<'_> {
                     record.head.store(position + 1, Ordering::Release);
                     crash_point!(RecoverCommitted);
                 }
+            }
+            let after = record.redelivered_after.load(Ordering::Relaxed);
+            if after > record.redelivered.load(Ordering::Relaxed) {
+                record.redelivered.store(after, Ordering::Relaxed);
+                crash_point!(RecoverRedeliveryStored);
             }
         }
     }
@@ -166,8 +205,7 @@ impl Registry<'_> {
     /// R3: frees the tokens that the process owned, and those it put into a lane without publishing them. What it had taken from
     /// a lane is counted there as lost in hand, exactly, however often this is cut off and redone.
     fn free_tokens(&self, dead: ProcessSlot, process: &Process, unpublished: &BTreeMap<u16, u64>) {
-        let mut stage = process.recovery_stage.load(Ordering::Relaxed);
-        if stage == 0 {
+        if process.recovery_stage.load(Ordering::Relaxed) == REDELIVERIES_COUNTED {
             let mut losses: BTreeMap<u16, u64> = BTreeMap::new();
             for (_, slot) in self.pond.control.committed_slots() {
                 for token in &slot.references.tokens {
@@ -180,12 +218,11 @@ impl Registry<'_> {
             for (index, lane) in self.pond.control.live_lanes() {
                 let lost = losses.get(&(index as u16)).copied().unwrap_or(0);
                 lane.lost_after.store(lane.lost_in_hand.load(Ordering::Relaxed) + lost, Ordering::Relaxed);
+                crash_point!(RecoverLossCounted);
             }
-            crash_point!(RecoverLossCounted);
-            stage = LOSSES_COUNTED;
-            process.recovery_stage.store(stage, Ordering::Release);
+            set_stage(process, LOSSES_COUNTED);
         }
-        if stage == LOSSES_COUNTED {
+        if process.recovery_stage.load(Ordering::Relaxed) == LOSSES_COUNTED {
             for (_, slot) in self.pond.control.committed_slots() {
                 for token in &slot.references.tokens {
                     let word = Token(token.load(Ordering::Acquire));
@@ -199,11 +236,9 @@ impl Registry<'_> {
                     }
                 }
             }
-            crash_point!(RecoverTokensDone);
-            stage = TOKENS_FREED;
-            process.recovery_stage.store(stage, Ordering::Release);
+            set_stage(process, TOKENS_FREED);
         }
-        if stage == TOKENS_FREED {
+        if process.recovery_stage.load(Ordering::Relaxed) == TOKENS_FREED {
             for (_, lane) in self.pond.control.live_lanes() {
                 let after = lane.lost_after.load(Ordering::Relaxed);
                 if after > lane.lost_in_hand.load(Ordering::Relaxed) {
@@ -243,9 +278,7 @@ impl Registry<'_> {
     fn detach_everywhere(&self, dead: ProcessSlot, lanes: &[(u32, &LaneRecord, Lane<'_>)]) {
         let dead = u32::from(dead);
         for (index, ..) in lanes {
-            crash_point!(RecoverRang);
             self.clear_lane(*index, dead);
-            crash_point!(RecoverDetached);
         }
         for (_, port) in self.pond.control.used_ports() {
             if port.owners[..MAX_CONSUMERS].iter().any(|o| o.load(Ordering::Relaxed) == dead) {
@@ -255,6 +288,7 @@ impl Registry<'_> {
         for (_, block) in self.pond.control.used_blocks() {
             if block.process.load(Ordering::Relaxed) == dead {
                 block.process.store(0, Ordering::Release);
+                crash_point!(RecoverBlockCleared);
             }
         }
         for index in 1..MAX_WAITERS as u32 {
@@ -262,7 +296,9 @@ impl Registry<'_> {
                 && waiter.owner.load(Ordering::Relaxed) == dead
             {
                 waiter.asleep.store(0, Ordering::Relaxed);
+                crash_point!(RecoverWaiterWoken);
                 waiter.owner.store(0, Ordering::Release);
+                crash_point!(RecoverWaiterFreed);
             }
         }
     }
@@ -279,6 +315,16 @@ impl Registry<'_> {
     }
 }
 
+fn set_stage(process: &Process, stage: u32) {
+    process.recovery_stage.store(stage, Ordering::Release);
+    crash_point!(RecoverStage);
+}
+
+fn takes_exclusively(lane: &LaneRecord, process: ProcessSlot) -> bool {
+    lane.kind.load(Ordering::Relaxed) == EXCLUSIVE
+        && lane.consumers[0].load(Ordering::Relaxed) == u32::from(process)
+}
+
 impl crate::attachment::Attachment {
     /// Frees the slot of a process that has nothing any more. By compare-and-swap: a process that leaves does it after
     /// unlocking (a lock word must never name a free slot), when somebody else may have done it already.
@@ -290,9 +336,10 @@ impl crate::attachment::Attachment {
 
     /// Looks at every process and recovers those that are gone. Returns how many.
     pub(crate) fn recover_dead(&self) -> Result<u32> {
-        let any = self.control.processes().any(|(slot, _, state, _)| {
-            slot != self.me && (state == PROCESS_DEAD || state == PROCESS_LIVE) && self.has_died(slot)
-        });
+        let any = self
+            .control
+            .processes()
+            .any(|(slot, _, state, _)| slot != self.me && state != PROCESS_FREE && self.has_died(slot));
         if !any {
             return Ok(0);
         }

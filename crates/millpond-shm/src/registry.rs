@@ -3,7 +3,8 @@
 
 use crate::attachment::Attachment;
 use crate::control::{
-    ATTACHED, Control, DIED, EXCLUSIVE, LANE_ACTIVE, LANE_CLOSING, LANE_FREE, LEFT, SHARED, set_presence,
+    ATTACHED, Control, DIED, EXCLUSIVE, LANE_ACTIVE, LANE_CLOSING, LANE_FREE, LEFT, SHARED, change_presence,
+    set_presence,
 };
 use crate::error::{Context, Error, Result};
 use crate::lane::Lane;
@@ -13,7 +14,7 @@ use crate::layout::{
 };
 use crate::ports::{ConnectionConfig, DEFAULT_DEPTH, Policy, StreamFormat};
 use crate::registry_lock::Registry;
-use crate::sync::Ordering;
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::sys::memory;
 use crate::token::{Cell, Token};
 use crate::types::DType;
@@ -120,7 +121,9 @@ impl Registry<'_> {
         for counter in &block.counters {
             counter.store(0, Ordering::Relaxed);
         }
+        crash_point!(BlockWritten);
         block.state.store(1, Ordering::Release);
+        crash_point!(BlockMade);
         header.blocks_used.store(used.max(free + 1), Ordering::Release);
         Ok(free)
     }
@@ -129,6 +132,7 @@ impl Registry<'_> {
     pub(crate) fn own_block(&self, index: u32) {
         if let Some(block) = self.pond.control.block(index) {
             block.process.store(self.pond.me.into(), Ordering::Release);
+            crash_point!(BlockOwned);
         }
     }
 
@@ -163,9 +167,11 @@ impl Registry<'_> {
             .collect();
         for lane in lanes {
             self.close_lane(lane);
+            crash_point!(RemoveLane);
         }
         for (_, port) in ports {
             port.direction.store(0, Ordering::Release);
+            crash_point!(RemovePort);
         }
         block.state.store(0, Ordering::Release);
         Ok(())
@@ -212,7 +218,9 @@ impl Registry<'_> {
         for word in record.owners.iter().chain(&record.waiters) {
             word.store(0, Ordering::Relaxed);
         }
+        crash_point!(PortWritten);
         record.direction.store(direction as u32, Ordering::Release);
+        crash_point!(PortMade);
         header.ports_used.store(used.max(free + 1), Ordering::Release);
         Ok(free)
     }
@@ -238,6 +246,7 @@ impl Registry<'_> {
             return wrong("a rate above 0 Hz".to_owned(), format!("{num}/{den} Hz"));
         }
         record.has_format.store(0, Ordering::Release);
+        crash_point!(FormatCleared);
         record.dtype.store(format.dtype as u32, Ordering::Relaxed);
         record.dimensions.store(format.shape.len() as u32, Ordering::Relaxed);
         for (word, &dimension) in record.shape.iter().zip(&format.shape) {
@@ -246,6 +255,7 @@ impl Registry<'_> {
         record.rate[0].store(num, Ordering::Relaxed);
         record.rate[1].store(den, Ordering::Relaxed);
         record.description.store(&format.description);
+        crash_point!(FormatWritten);
         record.has_format.store(1, Ordering::Release);
         Ok(())
     }
@@ -274,6 +284,7 @@ impl Registry<'_> {
             return Err(Error::PortInUse { port, pid, end: "output" });
         }
         record.waiters[0].store(waiter, Ordering::Relaxed);
+        crash_point!(AttachOutputWaiter);
         record.owners[0].store(self.pond.me.into(), Ordering::Release);
         crash_point!(AttachProducer);
         for (_, lane) in self.pond.control.live_lanes() {
@@ -295,8 +306,11 @@ impl Registry<'_> {
             return;
         }
         lane.producer_waiter.store(port.waiters[0].load(Ordering::Relaxed), Ordering::Relaxed);
+        crash_point!(ProducerWaiter);
         lane.producer.store(owner, Ordering::Release);
+        crash_point!(ProducerSet);
         set_presence(&lane.producer_presence, ATTACHED);
+        crash_point!(ProducerPresent);
         // After the field: a receiver that has seen no sender must still find the end that the last one stored.
         lane.end.store(0, Ordering::Release);
     }
@@ -348,11 +362,14 @@ impl Registry<'_> {
             for (_, lane) in lanes() {
                 let drops = lane.policy.load(Ordering::Relaxed) == Policy::DropOldest as u32;
                 lane.kind.store(if shared || drops { SHARED } else { EXCLUSIVE }, Ordering::Relaxed);
+                crash_point!(AttachInputKind);
             }
             record.shared.store(shared.into(), Ordering::Relaxed);
+            crash_point!(AttachInputMode);
             record.redeliver.store(redeliver.into(), Ordering::Relaxed);
         }
         record.waiters[place].store(waiter, Ordering::Relaxed);
+        crash_point!(AttachInputWaiter);
         record.owners[place].store(self.pond.me.into(), Ordering::Release);
         crash_point!(AttachConsumer);
         for (_, lane) in lanes() {
@@ -369,7 +386,9 @@ impl Registry<'_> {
             return;
         }
         lane.consumer_waiters[place].store(port.waiters[place].load(Ordering::Relaxed), Ordering::Relaxed);
+        crash_point!(ConsumerWaiter);
         lane.consumers[place].store(owner, Ordering::Release);
+        crash_point!(ConsumerSet);
         set_presence(&lane.consumer_presence, ATTACHED);
     }
 
@@ -391,6 +410,7 @@ impl Registry<'_> {
             crash_point!(DetachLane);
         }
         record.owners[0].store(0, Ordering::Release);
+        crash_point!(DetachPort);
         record.waiters[0].store(0, Ordering::Relaxed);
     }
 
@@ -409,6 +429,7 @@ impl Registry<'_> {
             crash_point!(DetachLane);
         }
         record.owners[place].store(0, Ordering::Release);
+        crash_point!(DetachPort);
         record.waiters[place].store(0, Ordering::Relaxed);
     }
 
@@ -423,9 +444,12 @@ impl Registry<'_> {
     /// Clears the producing end and tells the consumers.
     pub(crate) fn clear_producer(&self, index: u32, presence: u32) {
         let Some(lane) = self.pond.control.lane(index) else { return };
-        set_presence(&lane.producer_presence, presence);
+        change_presence(&lane.producer_presence, presence);
+        crash_point!(ClearPresence);
         lane.producer_waiter.store(0, Ordering::Relaxed);
+        crash_point!(ClearWaiter);
         lane.producer.store(0, Ordering::Release);
+        crash_point!(ClearEnd);
         for waiter in &lane.consumer_waiters {
             self.pond.ring(waiter.load(Ordering::Relaxed));
         }
@@ -439,10 +463,15 @@ impl Registry<'_> {
             return;
         }
         lane.consumer_waiters[place].store(0, Ordering::Relaxed);
-        lane.consumers[place].store(0, Ordering::Release);
-        if lane.consumers.iter().all(|c| c.load(Ordering::Relaxed) == 0) {
-            set_presence(&lane.consumer_presence, presence);
+        crash_point!(ClearWaiter);
+        // Before the field: cut off behind it, recovery would not find the lane again, and the sender would never be told.
+        let is_last = |(i, c): (usize, &AtomicU32)| i == place || c.load(Ordering::Relaxed) == 0;
+        if lane.consumers.iter().enumerate().all(is_last) {
+            change_presence(&lane.consumer_presence, presence);
+            crash_point!(ClearPresence);
         }
+        lane.consumers[place].store(0, Ordering::Release);
+        crash_point!(ClearEnd);
         self.pond.ring(lane.producer_waiter.load(Ordering::Relaxed));
         for waiter in &lane.consumer_waiters {
             self.pond.ring(waiter.load(Ordering::Relaxed));
@@ -450,10 +479,38 @@ impl Registry<'_> {
         self.teardown_if_abandoned(index);
     }
 
+    /// Gives every active lane those ends that its ports have and it has not: somebody died while telling it.
+    pub(crate) fn mend_ends(&self) {
+        let missing = |end: u32, presence: &AtomicU32, owner: u32| {
+            let told = end == owner && presence.load(Ordering::Relaxed) & 0xff == ATTACHED;
+            owner != 0 && !told && u16::try_from(owner).is_ok_and(|o| !self.pond.has_died(o))
+        };
+        for (_, lane) in self.pond.control.live_lanes() {
+            if lane.state.load(Ordering::Relaxed) != LANE_ACTIVE {
+                continue;
+            }
+            if let Some(port) = self.pond.control.port(lane.from_port.load(Ordering::Relaxed)) {
+                let owner = port.owners[0].load(Ordering::Relaxed);
+                if missing(lane.producer.load(Ordering::Relaxed), &lane.producer_presence, owner) {
+                    self.set_producer(lane, port);
+                }
+            }
+            let Some(port) = self.pond.control.port(lane.to_port.load(Ordering::Relaxed)) else { continue };
+            for place in 0..MAX_CONSUMERS {
+                let owner = port.owners[place].load(Ordering::Relaxed);
+                let consumer = lane.consumers[place].load(Ordering::Relaxed);
+                if missing(consumer, &lane.consumer_presence, owner) {
+                    self.set_consumer(lane, port, place);
+                }
+            }
+        }
+    }
+
     /// Makes a port's owners look at their connections again.
     fn tell_port(&self, port: u32) {
         let Some(record) = self.pond.control.port(port) else { return };
         record.epoch.fetch_add(1, Ordering::Release);
+        crash_point!(PortTold);
         for (owner, waiter) in record.owners.iter().zip(&record.waiters) {
             if owner.load(Ordering::Relaxed) != 0 {
                 self.pond.ring(waiter.load(Ordering::Relaxed));
@@ -518,12 +575,13 @@ impl Registry<'_> {
         for counter in [
             &lane.redelivered_until,
             &lane.redelivered,
+            &lane.redelivered_after,
             &lane.lost_in_hand,
             &lane.lost_after,
             &lane.end,
             &lane.dropped_newest,
             &lane.dropped_oldest,
-            &lane.dropped_dead,
+            &lane.dropped_after,
             &lane.base,
         ] {
             counter.store(0, Ordering::Relaxed);
@@ -542,11 +600,13 @@ impl Registry<'_> {
         lane.depth.store(depth, Ordering::Relaxed);
         lane.policy.store(config.policy as u32, Ordering::Relaxed);
         lane.on_receiver_death.store(config.on_receiver_death as u32, Ordering::Relaxed);
+        crash_point!(ConnectWritten);
         lane.state.store(LANE_ACTIVE, Ordering::Release);
+        crash_point!(ConnectActive);
         let header = self.pond.control.header();
         let used = header.lanes_used.load(Ordering::Relaxed);
         header.lanes_used.store(used.max(index + 1), Ordering::Release);
-        crash_point!(ConnectActive);
+        crash_point!(ConnectListed);
         for place in 0..MAX_CONSUMERS {
             self.set_consumer(lane, target, place);
         }
@@ -615,6 +675,7 @@ impl Registry<'_> {
     fn close_lane(&self, index: u32) {
         let Some(lane) = self.pond.control.lane(index) else { return };
         lane.state.store(LANE_CLOSING, Ordering::Release);
+        crash_point!(CloseMarked);
         let (from, to) = (lane.from_port.load(Ordering::Relaxed), lane.to_port.load(Ordering::Relaxed));
         self.teardown_if_abandoned(index);
         self.tell_port(from);
@@ -641,16 +702,30 @@ impl Registry<'_> {
             while let Some(cell) = ring.published(head).filter(|_| head < limit) {
                 let reference = cell.reference();
                 let queued = Token::queued(ring.id, head).0;
+                let dropped = self
+                    .pond
+                    .control
+                    .port(lane.to_port.load(Ordering::Relaxed))
+                    .map(|p| &p.dropped_at_disconnect);
+                let counted = |count: &AtomicU64| count.load(Ordering::Relaxed);
                 if let Some(slot) = self.pond.control.slot(reference.slot)
                     && let Some(token) = slot.references.tokens.get(reference.token as usize)
-                    && token.compare_exchange(queued, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-                    && let Some(port) = self.pond.control.port(lane.to_port.load(Ordering::Relaxed))
+                    && token.load(Ordering::Relaxed) == queued
                 {
-                    port.dropped_at_disconnect.fetch_add(1, Ordering::Relaxed);
+                    // What the count will be, first: cut off behind the release, it is made good from here.
+                    lane.dropped_after.store(dropped.map_or(0, counted) + 1, Ordering::Relaxed);
+                    crash_point!(TeardownNoted);
+                    token.store(0, Ordering::Release);
+                    crash_point!(TeardownReleased);
+                }
+                if let Some(dropped) = dropped {
+                    let after = counted(&lane.dropped_after).max(counted(dropped));
+                    dropped.store(after, Ordering::Relaxed);
                 }
                 crash_point!(TeardownEntry);
                 head += 1;
                 lane.head.store(head, Ordering::Release);
+                crash_point!(TeardownHead);
             }
         }
         crash_point!(TeardownDrained);
@@ -662,7 +737,9 @@ impl Registry<'_> {
         for (owner, waiter) in port.owners.iter().zip(&port.waiters) {
             if owner.load(Ordering::Relaxed) == process {
                 waiter.store(0, Ordering::Relaxed);
+                crash_point!(RecoverPortWaiter);
                 owner.store(0, Ordering::Release);
+                crash_point!(RecoverPortCleared);
             }
         }
     }

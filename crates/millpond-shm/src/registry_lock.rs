@@ -63,12 +63,13 @@ impl Attachment {
                 continue;
             }
             contended = WAITED;
+            crash_point!(LockWaited);
             futex::wait(word, seen | WAITED, Some(SLICE));
             let taken = me | count | WAITED;
             if self.cannot_unlock(owner)
                 && word.compare_exchange(seen | WAITED, taken, Ordering::AcqRel, Ordering::Relaxed).is_ok()
             {
-                crash_point!(LockTaken);
+                crash_point!(LockTakenOver);
                 let registry = Registry { pond: self, count, _threads: threads };
                 registry.redo();
                 return Ok(registry);
@@ -87,11 +88,15 @@ impl Attachment {
 
 impl Registry<'_> {
     /// After taking the lock from a dead owner: records are made so that a half-made one is free, so all that can be missing
-    /// is that somebody was told. Everybody looks again.
+    /// is that ends and parties were told, and the rest of a removal. Everybody looks again.
     fn redo(&self) {
+        self.mend_ends();
         for (_, port) in self.pond.control.used_ports() {
             port.epoch.fetch_add(1, Ordering::Release);
+            crash_point!(RedoTold);
         }
+        self.pond.control.header().pool_epoch.fetch_add(1, Ordering::Release);
+        crash_point!(RedoPools);
         let closing: Vec<u32> = self
             .pond
             .control
@@ -103,6 +108,7 @@ impl Registry<'_> {
             self.teardown_if_abandoned(index);
         }
         self.pond.ring_everybody();
+        crash_point!(RedoDone);
     }
 }
 
@@ -122,7 +128,10 @@ impl Attachment {
 impl Drop for Registry<'_> {
     fn drop(&mut self) {
         let word = &self.pond.control.header().registry_lock;
-        if word.swap(self.count, Ordering::Release) & WAITED != 0 {
+        crash_point!(LockReleasing);
+        let before = word.swap(self.count, Ordering::Release);
+        crash_point!(LockReleased);
+        if before & WAITED != 0 {
             futex::wake_all(word);
         }
     }

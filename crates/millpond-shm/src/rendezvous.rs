@@ -175,7 +175,10 @@ impl Directory {
             .doing(|| format!("make {}", temporary.display()))?;
         std::io::Write::write_all(&mut File::from(fd), text.as_bytes())
             .doing(|| format!("write {}", temporary.display()))?;
-        rustix::fs::rename(&temporary, &path).doing(|| format!("write {}", path.display()))
+        crash_point!(RendezvousWritten);
+        rustix::fs::rename(&temporary, &path).doing(|| format!("write {}", path.display()))?;
+        crash_point!(RendezvousDone);
+        Ok(())
     }
 
     pub(crate) fn remove(&self, name: &str) -> Result<()> {

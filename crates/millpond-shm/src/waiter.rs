@@ -76,6 +76,7 @@ impl Waiter {
             });
         };
         slot.asleep.store(0, Ordering::Relaxed);
+        crash_point!(WaiterReset);
         slot.owner.store(session.me.into(), Ordering::Release);
         drop(registry);
         Ok(Waiter(Arc::new(Shared {
@@ -324,6 +325,7 @@ impl Drop for Shared {
             (self.session.lock_registry(), self.session.control.waiter(self.index))
         {
             slot.asleep.store(0, Ordering::Relaxed);
+            crash_point!(WaiterWoken);
             slot.owner.store(0, Ordering::Release);
         }
     }

@@ -57,6 +57,7 @@ fn obey(parent: &Parent) {
                 millpond_shm::crash_point::arm(
                     millpond_shm::crash_point::ALL[point].0,
                     pass.parse().expect("a number"),
+                    millpond_shm::crash_point::Then::Kill,
                 );
             }
             ["recover"] => drop(attached().recover_dead().expect("recover")),

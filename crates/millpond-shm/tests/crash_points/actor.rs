@@ -3,10 +3,10 @@
 //! Scenarios are written in these commands, so every step that matters is done by a real process that can be killed for real.
 
 use crate::support::Parent;
-use millpond_shm::crash_point::{self, CrashPoint};
+use millpond_shm::crash_point::{self, CrashPoint, Then};
 use millpond_shm::{
-    Buffer, BufferMut, ConnectionConfig, Input, InputConfig, OnReceiverDeath, Output, OutputConfig, Policy,
-    Pond, PondConfig, PoolConfig, ReceiveError, Role, Wait,
+    BlockCounters, Buffer, BufferMut, ConnectionConfig, Input, InputConfig, OnReceiverDeath, Output,
+    OutputConfig, Policy, Pond, PondConfig, PoolConfig, ReceiveError, Role, Wait,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -57,6 +57,8 @@ struct Actor {
     hand: VecDeque<Held>,
     /// Allocated and never sent.
     spare: Vec<BufferMut>,
+    /// Of the blocks it runs.
+    counters: Vec<BlockCounters>,
     /// What every crash point had seen when the action began.
     seen_before: Vec<u32>,
 }
@@ -70,6 +72,7 @@ pub fn run(parent: Parent) -> ! {
         inputs: BTreeMap::new(),
         hand: VecDeque::new(),
         spare: Vec::new(),
+        counters: Vec::new(),
         seen_before: vec![0; crash_point::ALL.len()],
     };
     loop {
@@ -87,6 +90,19 @@ fn number(word: &str) -> u64 {
     word.parse().expect("a number")
 }
 
+fn then_of(word: &str) -> Then {
+    let all = [Then::Kill, Then::Abort, Then::Segfault, Then::Hang];
+    all.into_iter().find(|t| format!("{t:?}") == word).expect("what happens at a crash point")
+}
+
+/// Core dumps on, as large as they get; the kernel writes them where the process is.
+fn dump_cores_in(directory: &str) {
+    std::env::set_current_dir(directory).expect("change the directory");
+    let all = rustix::process::getrlimit(rustix::process::Resource::Core).maximum;
+    let limit = rustix::process::Rlimit { current: all, maximum: all };
+    rustix::process::setrlimit(rustix::process::Resource::Core, limit).expect("switch core dumps on");
+}
+
 fn point(index: &str) -> CrashPoint {
     crash_point::ALL[number(index) as usize].0
 }
@@ -97,6 +113,7 @@ impl Actor {
             ["create", name] => self.create(name),
             ["attach", name] => self.pond = Some(Pond::attach(name, Role::Block).expect("attach")),
             ["leave"] => self.leave(),
+            ["leave-ports"] => self.leave_ports(),
             ["connect", from, to, depth, policy] => self.connect(from, to, depth, policy),
             ["disconnect", from, to] => self.tell_result("disconnect", self.pond().disconnect(from, to)),
             ["pool", bytes, blocks] => {
@@ -106,10 +123,15 @@ impl Actor {
             ["remove", block] => self.tell_result("remove", self.pond().remove_block(block)),
             ["stop"] => self.pond().request_stop(),
             ["recover"] => drop(self.pond().recover_dead().expect("recover")),
+            ["own", block] => self.counters.push(self.pond().block_counters(block).expect("own a block")),
+            ["create-other", name] => {
+                drop(Pond::create(name, &PondConfig::default(), Role::Block).expect("create"));
+            }
             ["output", port] => self.open_output(port),
             ["input", port, mode] => self.open_input(port, mode),
             ["close", port] => self.close(port),
             ["send", port, first, count] => self.send(port, number(first), number(count)),
+            ["offer", port, sequence] => self.offer(port, number(sequence)),
             ["send-kept", port, first, count] => self.send_kept(port, number(first), number(count)),
             ["send-batch", port, first, count] => self.send_batch(port, number(first), number(count)),
             ["allocate", port, bytes, count] => self.allocate(port, number(bytes), number(count)),
@@ -121,7 +143,10 @@ impl Actor {
             ["forward", input, output, count] => self.forward(input, output, number(count)),
             ["follow", port] => self.follow(port),
             ["feed", port, first, count] => self.feed(port, number(first), number(count)),
-            ["arm", index, pass] => crash_point::arm(point(index), number(pass) as u32),
+            ["arm", index, pass, then] => {
+                crash_point::arm(point(index), number(pass) as u32, then_of(then));
+            }
+            ["dump-cores-in", directory] => dump_cores_in(directory),
             ["mark"] => self.seen_before = seen(),
             ["seen"] => self.tell_seen(),
             _ => panic!("no such command: {words:?}"),
@@ -145,11 +170,16 @@ impl Actor {
         self.pond = Some(Pond::create(name, &config, Role::Block).expect("create"));
     }
 
-    fn leave(&mut self) {
+    fn leave_ports(&mut self) {
         self.hand.clear();
         self.spare.clear();
         self.inputs.clear();
         self.outputs.clear();
+    }
+
+    fn leave(&mut self) {
+        self.leave_ports();
+        self.counters.clear();
         self.pond = None;
     }
 
@@ -206,6 +236,17 @@ impl Actor {
         }
     }
 
+    /// Sends one message, or says why not.
+    fn offer(&mut self, port: &str, sequence: u64) {
+        let output = self.output(port);
+        let buffer = filled(output, sequence);
+        let said = match output.send_timeout(buffer, crate::support::DEADLINE) {
+            Ok(()) => "offer ok".to_owned(),
+            Err(error) => format!("offer refused: {}", error.reason),
+        };
+        self.parent.say(&said);
+    }
+
     /// Keeps a handle of what is sent, so that a reference is added.
     fn send_kept(&mut self, port: &str, first: u64, count: u64) {
         for sequence in first..first + count {
@@ -235,6 +276,7 @@ impl Actor {
                 Err(error) => return self.parent.say(&format!("allocate refused: {error}")),
             }
         }
+        self.parent.say("allocate ok");
     }
 
     /// Sends `count` messages from a thread of its own, then ends the stream.
@@ -278,6 +320,7 @@ impl Actor {
         for _ in 0..count {
             match self.input(port).try_receive() {
                 Ok(buffer) => self.take_in_hand(port, buffer),
+                Err(ReceiveError::SenderDied { .. }) => self.parent.say(&format!("{port} lost its sender")),
                 Err(_) => return,
             }
         }
@@ -312,10 +355,12 @@ impl Actor {
                         parent.say(&took(&port, &buffer));
                     }
                     Err(ReceiveError::SenderDied { .. }) => parent.say(&format!("{port} lost its sender")),
-                    Err(ReceiveError::EndOfStream) => break parent.say(&format!("{port} ended")),
-                    Err(error) => break parent.say(&format!("{port} failed: {error}")),
+                    Err(ReceiveError::EndOfStream) => break,
+                    Err(error) => return parent.say(&format!("{port} failed: {error}")),
                 }
             }
+            drop(input); // somebody else may take the port as soon as this has said so
+            parent.say(&format!("{port} ended"));
         });
     }
 

@@ -2,6 +2,7 @@
 
 use crate::support::{Child, DEADLINE, eventually};
 use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 use std::time::Instant;
 
 pub struct Puppet {
@@ -55,11 +56,12 @@ impl Puppet {
         !self.ended
     }
 
-    /// Hears everything that a process said before it died, and asserts that it was killed by SIGKILL.
-    pub fn assert_killed(&mut self, where_: &str) {
+    /// Hears everything that a process said before it died, and asserts that it died by this signal.
+    pub fn assert_died_by(&mut self, signal: i32, where_: &str) -> ExitStatus {
         while self.listen() {}
         let status = self.child.wait();
-        assert_eq!(status.signal(), Some(9), "not killed at {where_}: {status:?}, said {:?}", self.events);
+        assert_eq!(status.signal(), Some(signal), "not dead at {where_}: {status:?}, said {:?}", self.events);
+        status
     }
 
     pub fn kill(&mut self) {
@@ -94,8 +96,12 @@ impl Puppet {
     }
 
     /// Waits until every thread of it sleeps in the kernel, or until it is dead.
-    pub fn falls_asleep(&self) {
-        eventually("the process sleeps", || self.is_in_state('S') || self.is_in_state('Z') || self.is_gone());
+    pub fn falls_asleep(&mut self) {
+        eventually("the process sleeps", || self.is_in_state('S') || self.is_dead());
+    }
+
+    pub fn is_dead(&mut self) -> bool {
+        self.child.has_ended().is_some()
     }
 
     /// Whether all its threads are in this state (field 3 of `/proc/PID/task/TID/stat`).
@@ -105,10 +111,6 @@ impl Puppet {
             let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
             stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(state))
         })
-    }
-
-    fn is_gone(&self) -> bool {
-        !std::path::Path::new(&format!("/proc/{}", self.pid())).exists()
     }
 
     /// Messages that it said to have done `what` with at `port` ("took", "released"), and whether marked as delivered again.

@@ -1,23 +1,48 @@
 //! One scenario, once for every crash point that it comes by: a victim dies there by a real SIGKILL, the others recover it, a
 //! successor goes on where it stopped, and everything is accounted for.
 
-use crate::puppet::Puppet;
-use crate::support::{eventually, unique_name};
-use millpond_shm::crash_point::{self, CrashPoint};
+use crate::puppet::{Message, Puppet};
+use crate::support::{TemporaryDirectory, eventually, unique_name};
+use millpond_shm::crash_point::{self, CrashPoint, Then};
 use millpond_shm::{ConnectionInfo, Monitor, Snapshot};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 
 /// Blocks of the pond that `create` makes.
 pub const SLOTS: u64 = 32;
 /// A point that is passed often is tried at its first passes only.
-const PASSES: u32 = 3;
+pub const PASSES: u32 = 3;
 /// Whether a point is passed can depend on who is faster; such a run is tried again.
-const TRIES: u32 = 5;
+pub const TRIES: u32 = 5;
+/// Points at which a process has a slot that nobody watches yet.
+const DYING_UNKNOWN: &[CrashPoint] = &[CrashPoint::JoinClaimed, CrashPoint::JoinWritten];
 
 /// Where the victim dies.
 #[derive(Clone, Copy, Debug)]
 pub struct Death {
     pub point: CrashPoint,
     pub pass: u32,
+    pub then: Then,
+}
+
+impl Death {
+    /// The command that makes a process die there.
+    pub fn command(self) -> String {
+        format!("arm {} {} {:?}", index_of(self.point), self.pass, self.then)
+    }
+
+    pub fn signal(self) -> i32 {
+        match self.then {
+            Then::Abort => 6,
+            Then::Segfault => 11,
+            Then::Kill | Then::Hang => 9, // who hangs is killed by the test
+        }
+    }
+
+    pub fn place(self, scenario: &str) -> String {
+        let Death { point, pass, then } = self;
+        format!("{scenario}: {then:?} at {point:?} ({}), pass {pass}", name_of(point))
+    }
 }
 
 /// A story of three processes: a keeper that survives, a victim, and a successor that takes over from it.
@@ -38,6 +63,9 @@ pub struct Scenario {
     pub after: fn(&mut Run),
 }
 
+/// For scenarios in which the test does nothing while the victim acts.
+pub fn nothing(_: &mut Run) {}
+
 /// The processes of one run.
 pub struct Run {
     pub name: String,
@@ -48,6 +76,8 @@ pub struct Run {
     pub death: Option<Death>,
     /// The connections as they were when the victim was recovered and nobody had taken over.
     pub recovered: Snapshot,
+    /// What a successor received from the victim's queue.
+    pub rest: Vec<Message>,
 }
 
 impl Scenario {
@@ -68,26 +98,44 @@ impl Scenario {
     pub fn die_everywhere(&self) {
         for (point, count) in self.rehearse() {
             for pass in 1..=count.min(PASSES) {
-                self.die_at(Death { point, pass });
+                self.die_at(Death { point, pass, then: Then::Kill });
             }
         }
     }
 
+    /// As the other deaths, by another signal, with a core dump.
+    pub fn dumps_core(&self, point: CrashPoint, then: Then) {
+        let directory = TemporaryDirectory::new();
+        let status = self.die_in(Death { point, pass: 1, then }, Some(&directory));
+        // A kernel that hands dumps to a program, or to a path of its own, may drop them.
+        let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
+        if pattern.starts_with("core") {
+            assert!(status.core_dumped(), "{}: no core was dumped: {status:?}", self.name);
+        }
+    }
+
     fn die_at(&self, death: Death) {
-        let place = format!("{}, {:?} ({}), pass {}", self.name, death.point, name_of(death.point), death.pass);
+        self.die_in(death, None);
+    }
+
+    fn die_in(&self, death: Death, cores: Option<&TemporaryDirectory>) -> ExitStatus {
+        let place = death.place(self.name);
         println!("{place}");
         for _ in 0..TRIES {
             let mut run = self.begin();
             run.death = Some(death);
-            run.victim.obey(&format!("arm {} {}", index_of(death.point), death.pass));
+            if let Some(TemporaryDirectory(path)) = cores {
+                run.victim.obey(&format!("dump-cores-in {}", path.display()));
+            }
+            run.victim.obey(&death.command());
             run.act(self);
             if run.victim.finishes() {
                 run.victim.kill(); // it did not come by this time
                 continue;
             }
-            run.victim.assert_killed(&place);
+            let status = run.victim.assert_died_by(death.signal(), &place);
             run.end(self);
-            return;
+            return status;
         }
         panic!("{place}: not reached in {TRIES} tries");
     }
@@ -104,8 +152,14 @@ impl Scenario {
             victim.obey(&with_pond(command, &name));
         }
         keeper.obey_all(self.meanwhile);
-        Run { name, monitor, keeper, victim, death: None, recovered }
+        Run { recovered, ..nothing_killed(name, monitor, keeper, victim) }
     }
+}
+
+/// Processes of which none is dead yet.
+pub fn nothing_killed(name: String, monitor: Monitor, keeper: Puppet, victim: Puppet) -> Run {
+    let recovered = monitor.snapshot();
+    Run { name, monitor, keeper, victim, death: None, recovered, rest: Vec::new() }
 }
 
 impl Run {
@@ -121,15 +175,20 @@ impl Run {
     fn end(mut self, scenario: &Scenario) {
         let victim = self.victim.pid();
         // Of a process that died while joining the others know nothing yet: they find out when they next look at the table.
-        if self.died_at(CrashPoint::JoinClaimed) {
+        if DYING_UNKNOWN.iter().any(|p| self.died_at(*p)) {
             self.keeper.obey("recover");
         }
-        let gone = || self.monitor.snapshot().processes.iter().all(|p| p.pid != victim);
-        eventually("the keeper has recovered the victim", gone);
-        self.recovered = self.monitor.snapshot();
-        self.assert_accounted();
+        self.recovers(&[victim]);
         (scenario.after)(&mut self);
         self.assert_nothing_is_left();
+    }
+
+    /// The keeper recovers these.
+    pub fn recovers(&mut self, dead: &[u32]) {
+        let gone = || self.monitor.snapshot().processes.iter().all(|p| !dead.contains(&p.pid));
+        eventually("the keeper has recovered the dead", gone);
+        self.recovered = self.monitor.snapshot();
+        self.assert_accounted();
     }
 
     pub fn died_at(&self, point: CrashPoint) -> bool {
@@ -148,7 +207,7 @@ impl Run {
     }
 
     /// Everybody has ended: every slot is free.
-    fn assert_nothing_is_left(&mut self) {
+    pub fn assert_nothing_is_left(&mut self) {
         self.keeper.obey("leave-ports");
         let report = self.monitor.check();
         assert!(report.is_clean(), "{:?}", report.problems);
@@ -181,18 +240,27 @@ impl Run {
         find(&self.recovered, from, to).unwrap_or_else(|| panic!("no connection {from} -> {to}"))
     }
 
+    /// Whether as many messages have been published on a connection.
+    pub fn is_published(&self, from: &str, to: &str, messages: u64) -> bool {
+        self.connection_now(from, to).is_some_and(|c| c.published >= messages)
+    }
+
     /// A connection as it is now.
     pub fn connection_now(&self, from: &str, to: &str) -> Option<ConnectionInfo> {
         find(&self.monitor.snapshot(), from, to).cloned()
     }
 }
 
-fn find<'a>(snapshot: &'a Snapshot, from: &str, to: &str) -> Option<&'a ConnectionInfo> {
+pub fn find<'a>(snapshot: &'a Snapshot, from: &str, to: &str) -> Option<&'a ConnectionInfo> {
     snapshot.connections.iter().find(|c| c.from == from && c.to == to)
 }
 
-fn with_pond(command: &str, pond: &str) -> String {
-    if command == "attach" { format!("attach {pond}") } else { command.to_owned() }
+pub fn with_pond(command: &str, pond: &str) -> String {
+    match command {
+        "attach" => format!("attach {pond}"),
+        "create-other" => format!("create-other {pond}-other"),
+        _ => command.to_owned(),
+    }
 }
 
 pub fn index_of(point: CrashPoint) -> usize {
