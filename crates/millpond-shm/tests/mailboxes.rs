@@ -457,14 +457,14 @@ mod crash {
             order(&mut second, &format!("attach {name}"));
             let monitor = Monitor::open(&name).unwrap();
             drop(pond); // this process is not to recover anybody
-            keeper.signal(rustix::process::Signal::STOP);
+            keeper.stop();
             arm(&mut second, point, 1);
             arm(&mut first, CrashPoint::MailClaimed, 1);
             assert!(dies(&mut first, &["post child 0 1"], &mut Vec::new()));
             first.kill_or_reap();
             let died = dies(&mut second, &["recover"], &mut Vec::new()) || {
                 // Its watcher thread recovers at this moment.
-                eventually("its death", || second.has_ended().is_some());
+                eventually(&format!("its death at {point:?}"), || second.has_ended().is_some());
                 true
             };
             assert!(died);

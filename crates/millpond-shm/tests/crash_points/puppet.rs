@@ -70,8 +70,7 @@ impl Puppet {
     }
 
     pub fn stop(&self) {
-        self.child.signal(rustix::process::Signal::STOP);
-        eventually("the process is stopped", || self.is_in_state('T'));
+        self.child.stop();
     }
 
     pub fn go_on(&self) {
@@ -97,20 +96,11 @@ impl Puppet {
 
     /// Waits until every thread of it sleeps in the kernel, or until it is dead.
     pub fn falls_asleep(&mut self) {
-        eventually("the process sleeps", || self.is_in_state('S') || self.is_dead());
+        eventually("the process sleeps", || self.child.is_in_state('S') || self.is_dead());
     }
 
     pub fn is_dead(&mut self) -> bool {
         self.child.has_ended().is_some()
-    }
-
-    /// Whether all its threads are in this state (field 3 of `/proc/PID/task/TID/stat`).
-    fn is_in_state(&self, state: char) -> bool {
-        let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.pid())) else { return false };
-        tasks.flatten().all(|task| {
-            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(state))
-        })
     }
 
     /// Messages that it said to have done `what` with at `port` ("took", "released"), and whether marked as delivered again.

@@ -165,6 +165,21 @@ impl Child {
         self.process.try_wait().expect("look at the child")
     }
 
+    /// Stops it by SIGSTOP, and waits until every thread of it stands still.
+    pub fn stop(&self) {
+        self.signal(rustix::process::Signal::STOP);
+        eventually("the process is stopped", || self.is_in_state('T'));
+    }
+
+    /// Whether all its threads are in this state (field 3 of `/proc/PID/task/TID/stat`).
+    pub fn is_in_state(&self, state: char) -> bool {
+        let Ok(tasks) = std::fs::read_dir(format!("/proc/{}/task", self.pid)) else { return false };
+        tasks.flatten().all(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(state))
+        })
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.pid as i32).expect("a pid");
         rustix::process::kill_process(pid, signal).expect("signal the child");
