@@ -436,8 +436,10 @@ shared! {
         reply_to: AtomicU64,
         /// Bytes of contents.
         length: AtomicU64,
+        /// Pid of the sender, which may be dead by the time it is read.
+        sender_pid: AtomicU64,
         /// Fills the line pair.
-        reserved: [AtomicU64; 11],
+        reserved: [AtomicU64; 10],
         /// The contents.
         words: [AtomicU64; MAX_MESSAGE_BYTES / 8],
     }

@@ -64,7 +64,7 @@ pub struct Mail {
 pub struct Received {
     /// The message.
     pub mail: Mail,
-    /// Pid of the sender as the pond lists it; 0: it has left or died meanwhile.
+    /// Pid of the sender, as it says; it may have left or died meanwhile.
     pub sender_pid: u32,
 }
 
@@ -242,7 +242,9 @@ impl Pond {
                 return Err(refused);
             }
         };
-        write(&body.messages[index], mail, ticket);
+        let message = &body.messages[index];
+        message.sender_pid.store(pond.pid_of(pond.me.into()).into(), Ordering::Relaxed);
+        write(message, mail, ticket);
         crash_point!(MailWritten);
         if !cells(record).commit(to.open_word(), index) {
             return Err(PostError::Gone); // counted in its cell
@@ -368,13 +370,13 @@ impl Mailbox {
         let (record, body) = self.record()?;
         let ticket = |index: usize| body.messages[index].ticket.load(Ordering::Relaxed);
         let index = cells(record).oldest(ticket)?;
-        let sender = CellWord(record.cells[index].load(Ordering::Acquire)).sender();
+        let sender_pid = body.messages[index].sender_pid.load(Ordering::Relaxed) as u32;
         let mail = read(&body.messages[index]);
         crash_point!(MailCopied);
         cells(record).free(index);
         crash_point!(MailFreed);
         ring_senders(record);
-        Some(Received { mail, sender_pid: self.session.pid_of(sender.into()) })
+        Some(Received { mail, sender_pid })
     }
 
     /// Counts messages that the owner took and had no room for.

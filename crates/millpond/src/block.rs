@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::bus::Json;
 use crate::error::{Error, Result};
 use crate::io::Io;
 use crate::param::Params;
@@ -79,6 +80,16 @@ pub trait Block: Send + 'static {
     /// # Errors
     /// Why the block cannot go on now; see [`Pause`].
     fn work(&mut self, io: &mut Io) -> WorkResult;
+
+    /// Answers a call from outside, between two calls of `work`: `millpond call POND BLOCK/NAME`, or
+    /// [`Bus::call`](crate::bus::Bus::call) in any process. `get` and `set` never come here; they are about parameters.
+    ///
+    /// # Errors
+    /// Why not, for the caller; the block goes on. To give the block up, fail in the next `work`.
+    fn call(&mut self, name: &str, argument: Json, io: &mut Io) -> Result<Json> {
+        let _ = argument;
+        Err(Error::Refused(format!("block `{}` has no call `{name}`", io.block())))
+    }
 
     /// Called after the last [`work`](Block::work), unless that failed: the place to send what is left and to complete files.
     ///

@@ -14,6 +14,19 @@ pub enum Error {
     /// Shared memory refused something.
     #[error(transparent)]
     Pond(#[from] millpond_shm::Error),
+    /// The message bus refused something.
+    #[error(transparent)]
+    Bus(#[from] crate::bus::BusError),
+    /// A parameter cannot be changed while the block runs.
+    #[error(
+        "parameter `{name}` of block `{block}` cannot be changed while it runs: change the pipeline file, or start the block anew"
+    )]
+    FixedParameter {
+        /// The block.
+        block: String,
+        /// The parameter.
+        name: String,
+    },
     /// A pipeline file has mistakes; all of them are listed.
     #[error("{0}")]
     Flowgraph(Diagnostics),

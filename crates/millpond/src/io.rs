@@ -7,6 +7,8 @@ use std::time::Duration;
 use millpond_shm::{Allocator, Buffer, BufferMut, DType, Pond, StreamFormat, Waiter};
 
 use crate::block::{Pause, WorkResult};
+use crate::bus::{Bus, Delivery};
+use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::param::{FromValue, Params};
 use crate::ports::{InputPort, OutputPort};
@@ -21,7 +23,8 @@ use crate::statistics::Statistics;
 /// Every function panics when given a name that the spec does not state: a bug of the block, and reported as such.
 pub struct Io {
     block: String,
-    params: Params,
+    pub(crate) params: Params,
+    pub(crate) control: Control,
     pub(crate) inputs: Vec<InputPort>,
     pub(crate) outputs: Vec<OutputPort>,
     pub(crate) statistics: Statistics,
@@ -41,7 +44,7 @@ impl Io {
         pond: &Pond,
         block: &str,
         spec: &Spec,
-        params: Params,
+        mut params: Params,
         waiter: Waiter,
     ) -> Result<Self> {
         pond.declare_block(block, spec.name())?;
@@ -56,6 +59,7 @@ impl Io {
         });
         Ok(Self {
             block: block.to_owned(),
+            control: Control::open(pond, block, spec, &mut params, &waiter)?,
             outputs: outputs.collect(),
             params,
             inputs,
@@ -80,6 +84,20 @@ impl Io {
     /// As [`Params::get`].
     pub fn param<T: FromValue>(&self, name: &str) -> T {
         self.params.get(name)
+    }
+
+    /// Tells everybody who has subscribed to `BLOCK/topic` on the message bus; never waits. Whoever has no room misses it, which
+    /// the pond counts.
+    ///
+    /// # Errors
+    /// A topic that is none, or a value that is no JSON or too large.
+    pub fn publish(&self, topic: &str, value: impl serde::Serialize) -> Result<Delivery> {
+        Ok(self.control.bus().publish(&format!("{}/{topic}", self.block), &value)?)
+    }
+
+    /// The message bus, to subscribe, publish on any topic, or call others. A call waits; make it outside of `work`.
+    pub fn bus(&self) -> &Bus {
+        self.control.bus()
     }
 
     /// Takes the next buffer of an input.

@@ -20,7 +20,9 @@
 
 mod block;
 mod blocks;
+pub mod bus;
 mod catalog;
+mod control;
 mod duration;
 mod error;
 pub mod flowgraph;
@@ -63,6 +65,7 @@ pub use millpond_shm::{Buffer, BufferMut, DType, Policy, StreamFormat, Timestamp
 
 /// What the author of a block needs.
 pub mod prelude {
+    pub use crate::bus::{Json, json};
     pub use crate::frames::Frames;
     pub use crate::samples::{MapSamples, REAL, ReadSamples, WriteSamples};
     pub use crate::{

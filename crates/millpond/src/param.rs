@@ -18,6 +18,7 @@ pub struct Param {
     presence: Presence,
     min: f64,
     max: f64,
+    fixed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,7 +60,8 @@ pub enum Value {
 impl Param {
     fn new(name: &str, doc: &str, kind: Kind) -> Self {
         let (min, max) = (f64::NEG_INFINITY, f64::INFINITY);
-        Self { name: name.into(), doc: doc.into(), kind, unit: "", presence: Presence::Required, min, max }
+        let (unit, presence, fixed) = ("", Presence::Required, false);
+        Self { name: name.into(), doc: doc.into(), kind, unit, presence, min, max, fixed }
     }
 
     /// Yes or no. `doc` says in a few words what the parameter means.
@@ -121,9 +123,27 @@ impl Param {
         self
     }
 
+    /// The value cannot be changed while the block runs: the block looks at it only in [`Block::new`](crate::Block::new) or
+    /// [`Block::start`](crate::Block::start). The others can be set at any time, and the block sees the change in its next
+    /// [`Io::param`](crate::Io::param). Lists of names are always fixed: ports are made of them.
+    pub fn fixed(mut self) -> Self {
+        self.fixed = true;
+        self
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it cannot be changed while the block runs.
+    pub fn is_fixed(&self) -> bool {
+        self.fixed || self.kind == Kind::Names
+    }
+
+    /// The unit of the number; empty if it has none.
+    pub fn unit_name(&self) -> &str {
+        self.unit
     }
 
     /// What it means.
@@ -300,13 +320,26 @@ impl Params {
         })
     }
 
+    /// The value of a parameter as text, as [`Param::parse`] takes it; `None`: an optional one that was not given.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value.to_string())
+    }
+
+    /// Puts a checked value in place of the present one.
+    pub(crate) fn set(&mut self, name: &str, value: Value) {
+        match self.values.iter_mut().find(|(known, _)| known == name) {
+            Some((_, present)) => *present = value,
+            None => self.values.push((name.to_owned(), value)),
+        }
+    }
+
     /// Names and values, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.values.iter().map(|(name, value)| (name.as_str(), value))
     }
 }
 
-fn find<'a>(spec: &'a Spec, name: &str) -> Result<&'a Param> {
+pub(crate) fn find<'a>(spec: &'a Spec, name: &str) -> Result<&'a Param> {
     spec.params.iter().find(|param| param.name == name).ok_or_else(|| Error::UnknownParameter {
         block_type: spec.name.clone(),
         name: name.to_owned(),

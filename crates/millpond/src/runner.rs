@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use millpond_shm::{Pond, StreamFormat, Waiter, Woken};
 
 use crate::block::{Block, Pause};
+use crate::bus::Json;
 use crate::catalog::BlockType;
 use crate::error::{Error, Result};
 use crate::io::Io;
@@ -142,6 +143,7 @@ impl Runner {
     /// Lets the block work up to `budget` times.
     pub(crate) fn work(&mut self, budget: u32) -> Result<Progress> {
         self.heed_stop();
+        self.answer_requests();
         for _ in 0..budget {
             if !self.io.flush()? || !self.io.has_room() {
                 return Ok(Progress::Waits(Wanted::Output));
@@ -190,6 +192,18 @@ impl Runner {
         Ok(Progress::Done)
     }
 
+    /// Answers what others have asked on the message bus: parameters, and the block's own calls.
+    fn answer_requests(&mut self) {
+        while let Some(request) = self.io.control.next_request() {
+            crate::control::answer(&mut *self.block, &mut self.io, request);
+        }
+    }
+
+    /// What a call of the block gives, made by the thread that runs it.
+    pub(crate) fn call(&mut self, name: &str, argument: Json) -> Result<Json> {
+        crate::control::call(&mut *self.block, &mut self.io, name, argument)
+    }
+
     fn heed_stop(&mut self) {
         let urgency = self.stop.urgency();
         if urgency >= Urgency::Drain && self.heeded < Urgency::Drain {
@@ -201,6 +215,7 @@ impl Runner {
     /// Sleeps until there is what is wanted, or somebody asks to stop; returns how urgently.
     fn wait(&mut self, wanted: Wanted) -> Result<Urgency> {
         self.io.statistics.refresh();
+        self.answer_requests();
         if wanted == Wanted::Output && self.io.wait_for_buffer(STARVED_LOOK)? {
             return Ok(self.urgency());
         }
@@ -216,7 +231,7 @@ impl Runner {
                 Wanted::Output => !crowded && self.io.has_room(),
                 Wanted::Input | Wanted::Moment(_) => self.io.has_news(),
             };
-            ready || self.stop.urgency() > heeded
+            ready || self.io.control.has_request() || self.stop.urgency() > heeded
         });
         Ok(if woken == Woken::Stopped { Urgency::Now } else { self.urgency() })
     }

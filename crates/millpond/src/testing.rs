@@ -11,6 +11,7 @@ use millpond_shm::{
 };
 
 use crate::block::Block;
+use crate::bus::{Bus, Json, json};
 use crate::catalog::BlockType;
 use crate::error::{Context, Error, Result};
 use crate::param::{Params, Value};
@@ -196,6 +197,27 @@ impl Bench {
             }
         }
         Ok(())
+    }
+
+    /// Sets a parameter while the block runs, as `millpond set` does.
+    ///
+    /// # Errors
+    /// What the value is refused for.
+    pub fn set(&mut self, param: &str, value: impl serde::Serialize) -> Result<()> {
+        self.call("set", json!({ "param": param, "value": value })).map(drop)
+    }
+
+    /// Calls the block, as `millpond call` does.
+    ///
+    /// # Errors
+    /// The block's refusal.
+    pub fn call(&mut self, name: &str, argument: Json) -> Result<Json> {
+        self.runner.call(name, argument)
+    }
+
+    /// This test's end of the message bus, to hear what the block publishes: on topics that begin with `block/`.
+    pub fn bus(&self) -> &Bus {
+        self.runner.io.bus()
     }
 
     /// Takes the items of the next buffer that the block has sent, if there is one.
