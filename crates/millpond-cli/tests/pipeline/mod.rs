@@ -65,9 +65,20 @@ impl Drop for Directory {
 /// A running `millpond run`.
 pub struct Pipeline {
     directory: Directory,
-    child: Child,
+    child: Running,
     stdout: Collected,
     stderr: Collected,
+}
+
+/// The process of a run. A test that fails before it has waited for the end leaves nothing behind: the blocks end with their
+/// supervisor.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// What a stream has carried so far.
@@ -112,7 +123,7 @@ impl Pipeline {
         let mut child = command(&directory).args(["run", file]).args(options).spawn().expect("millpond");
         let stdout = Collected::new(child.stdout.take().expect("stdout"));
         let stderr = Collected::new(child.stderr.take().expect("stderr"));
-        Self { directory, child, stdout, stderr }
+        Self { directory, child: Running(child), stdout, stderr }
     }
 
     /// Runs another `millpond` to its end, which sees the same ponds.
@@ -134,7 +145,7 @@ impl Pipeline {
 
     /// After every process of it was killed: takes its death note.
     pub fn killed(mut self) {
-        self.child.wait().expect("a status");
+        self.child.0.wait().expect("a status");
     }
 
     pub fn stdout(&self) -> String {
@@ -178,7 +189,7 @@ impl Pipeline {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("it is running");
+        kill_process(Pid::from_child(&self.child.0), signal).expect("it is running");
     }
 
     /// Waits for its end. All its processes must have ended, and nothing may be left of its pond.
@@ -186,7 +197,7 @@ impl Pipeline {
     pub fn wait(mut self) -> End {
         let mut status = None;
         wait_until("the run ends", || {
-            status = self.child.try_wait().expect("a status");
+            status = self.child.0.try_wait().expect("a status");
             status.is_some()
         });
         let stdout = self.stdout.all();
