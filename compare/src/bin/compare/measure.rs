@@ -5,7 +5,7 @@ use millpond_compare::signals::Interrupted;
 use serde_json::Value;
 
 use crate::probe::Probe;
-use crate::rows::{Figure, Reference, Row};
+use crate::rows::{Ask, Figure, Reference, Row};
 use crate::runner::{Object, Runner, Side};
 use crate::stats::Spread;
 
@@ -55,14 +55,14 @@ pub fn measure(row: Row, runner: &mut Runner, probe: &mut Probe, rounds: usize) 
 }
 
 fn commands(row: &Row, runner: &Runner) -> Vec<String> {
-    let line = |side, arguments: &[String]| runner.command_line(side, arguments, row.time).join(" ");
+    let line = |side, arguments: &[String]| runner.command_line(side, arguments, Some(row.time)).join(" ");
     let mut commands = Vec::new();
     match &row.reference {
         Reference::Peer(arguments) => commands.push(line(Side::Peer, arguments)),
         Reference::Ours(arguments) => commands.push(line(Side::Ours, arguments)),
         Reference::SameRun => {}
     }
-    commands.push(line(Side::Ours, &row.ours));
+    commands.push(runner.command_line(Side::Ours, &row.ours, row.our_time()).join(" "));
     commands
 }
 
@@ -72,11 +72,11 @@ fn rounds_of(row: &Row, runner: &mut Runner, probe: &mut Probe, rounds: usize) -
         eprintln!("compare: {}, round {round} of {rounds}", row.name);
         probe.take();
         let reference = match &row.reference {
-            Reference::Peer(arguments) => Some(runner.run(Side::Peer, arguments, row.time)?),
-            Reference::Ours(arguments) => Some(runner.run(Side::Ours, arguments, row.time)?),
+            Reference::Peer(arguments) => Some(runner.run(Side::Peer, arguments, Some(row.time))?),
+            Reference::Ours(arguments) => Some(runner.run(Side::Ours, arguments, Some(row.time))?),
             Reference::SameRun => None,
         };
-        let ours = runner.run(Side::Ours, &row.ours, row.time)?;
+        let ours = runner.run(Side::Ours, &row.ours, row.our_time())?;
         for column in &mut columns {
             column.add(&ours, reference.as_ref().unwrap_or(&ours))?;
         }
@@ -130,7 +130,10 @@ impl Measured {
     /// Whether the figure is as asked; `None` when nothing was.
     pub fn is_met(&self) -> Option<bool> {
         let ask = self.figure.ask?;
-        Some(ask.is_met_by(self.reference.as_ref()?.ratio))
+        Some(ask.is_met_by(match ask {
+            Ask::AmountAtMost(_) => self.ours.median,
+            Ask::AtMost(_) | Ask::AtLeast(_) => self.reference.as_ref()?.ratio,
+        }))
     }
 }
 

@@ -72,6 +72,7 @@ fn figure_json(measured: &Measured) -> Value {
         "asked": measured.figure.ask.map(|ask| match ask {
             Ask::AtMost(limit) => json!({ "at_most": limit }),
             Ask::AtLeast(limit) => json!({ "at_least": limit }),
+            Ask::AmountAtMost(limit) => json!({ "amount_at_most": limit }),
         }),
         "met": measured.is_met(),
     })
@@ -171,6 +172,7 @@ fn shown(spread: &Spread, unit: Unit) -> String {
 fn amount(value: f64, unit: Unit) -> String {
     let scales = match unit {
         Unit::Nanoseconds => ["ns", "µs", "ms", "s"],
+        Unit::Milliseconds => ["ms", "s", "ks", "Ms"],
         Unit::Messages => ["/s", "k/s", "M/s", "G/s"],
         Unit::BytesPerSecond => ["B/s", "kB/s", "MB/s", "GB/s"],
         Unit::Bytes => ["B", "kB", "MB", "GB"],

@@ -49,24 +49,27 @@ pub struct Figure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     Nanoseconds,
+    Milliseconds,
     Messages,
     BytesPerSecond,
     Bytes,
 }
 
-/// What is asked of a ratio.
+/// What is asked of a ratio, or of our figure itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Ask {
     AtMost(f64),
     AtLeast(f64),
+    /// Of our figure itself, in its unit.
+    AmountAtMost(f64),
 }
 
 impl Ask {
-    /// Whether `ratio` is what was asked.
-    pub fn is_met_by(self, ratio: f64) -> bool {
+    /// Whether `value`, the ratio or the amount, is what was asked.
+    pub fn is_met_by(self, value: f64) -> bool {
         match self {
-            Self::AtMost(limit) => ratio <= limit,
-            Self::AtLeast(limit) => ratio >= limit,
+            Self::AtMost(limit) | Self::AmountAtMost(limit) => value <= limit,
+            Self::AtLeast(limit) => value >= limit,
         }
     }
 }
@@ -75,6 +78,7 @@ impl std::fmt::Display for Ask {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::AtMost(limit) => write!(f, "≤ {limit}"),
+            Self::AmountAtMost(limit) => write!(f, "itself ≤ {limit}"),
             Self::AtLeast(limit) => write!(f, "≥ {limit}"),
         }
     }
@@ -110,6 +114,27 @@ const CYCLE: Figure = Figure {
     unit: Unit::Nanoseconds,
     ask: None,
 };
+
+const RECOVERY: Figure = Figure {
+    what: "p99, all given back",
+    key: "recovery_p99_ms",
+    reference_key: None,
+    unit: Unit::Milliseconds,
+    ask: None,
+};
+const RELEASE: Figure = Figure {
+    what: "p99, blocked sender released",
+    key: "release_p99_ms",
+    reference_key: Some("sender_blocked_ms"),
+    ..RECOVERY
+};
+
+impl Row {
+    /// How long our side measures; `None`: it counts kills instead.
+    pub fn our_time(&self) -> Option<Duration> {
+        (!self.ours.iter().any(|argument| argument == "--kills")).then_some(self.time)
+    }
+}
 
 impl Figure {
     const fn asking(self, ask: Ask) -> Self {
@@ -207,7 +232,39 @@ fn against_the_peer(pin: &str) -> Vec<Row> {
             reference: Reference::Peer(words("alloc --size 64")),
             figures: vec![CYCLE.asking(Ask::AtMost(0.35))],
         },
+        fan_out("fanout-1", "one sends, 1 receives all, 64 B", 1),
+        fan_out("fanout-4", "one sends, 4 receive all, 64 B", 4),
+        fan_out("fanout-8", "one sends, 8 receive all, 64 B", 8),
+        recover("recover", "SIGKILL of a peer that holds 64 buffers", "", 20.0),
+        recover("recover-server", "the same, with a runtime server", "--server", 5.0),
     ]
+}
+
+fn fan_out(name: &'static str, what: &'static str, consumers: u32) -> Row {
+    let arguments = format!("fanout --consumers {consumers} --size 64 --depth 256");
+    Row {
+        name,
+        what,
+        time: Duration::from_secs(1),
+        ours: words(&format!("bench {arguments}")),
+        reference: Reference::Peer(words(&arguments)),
+        figures: vec![MESSAGES],
+    }
+}
+
+fn recover(name: &'static str, what: &'static str, server: &str, limit_ms: f64) -> Row {
+    let cleaner = if server.is_empty() { "" } else { "--cleaner" };
+    Row {
+        name,
+        what,
+        time: Duration::from_secs(2),
+        ours: words(&format!("bench recover --kills 100 --hold 64 {server}")),
+        reference: Reference::Peer(words(&format!("stuck {cleaner}"))),
+        figures: vec![
+            RECOVERY.asking(Ask::AmountAtMost(limit_ms)),
+            RELEASE.asking(Ask::AmountAtMost(limit_ms)),
+        ],
+    }
 }
 
 /// The rows that need no peer.
@@ -242,7 +299,16 @@ fn against_ourselves(pin: &str) -> Vec<Row> {
                 MESSAGES.alone(),
                 Figure { what: "bytes copied", key: "bytes_copied", unit: Unit::Bytes, ..MESSAGES }.alone(),
                 Figure { what: "p50, through the whole chain", ..P50 }.alone(),
-                Figure { what: "p50, per hop", key: "per_hop_p50_ns", ..P50 }.alone(),
+                Figure {
+                    what: "p50 per hop, against one hand-over that waits alike",
+                    key: "per_hop_p50_ns",
+                    ..P50
+                }
+                .against("one_hop_p50_ns")
+                .asking(Ask::AtMost(1.0)),
+                Figure { what: "machine time per hop, likewise, queues full", key: "per_hop_busy_ns", ..P50 }
+                    .against("one_hop_busy_ns")
+                    .asking(Ask::AtMost(1.0)),
             ],
         },
     ]

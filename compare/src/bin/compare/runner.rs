@@ -16,6 +16,8 @@ use serde_json::{Map, Value};
 /// Time a run may take beyond what it measures. `peer-iceoryx2` gives up a little earlier by itself,
 /// and says why.
 const SLACK: Duration = Duration::from_secs(45);
+/// What a run that counts, instead of measuring for a time, may take before that.
+const COUNTED: Duration = Duration::from_secs(30);
 /// Time a program asked to stop has before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -71,18 +73,21 @@ impl Runner {
     }
 
     /// The command line for `arguments`, as printed and as run.
-    pub fn command_line(&self, side: Side, arguments: &[String], time: Duration) -> Vec<String> {
+    pub fn command_line(&self, side: Side, arguments: &[String], time: Option<Duration>) -> Vec<String> {
         let mut line = vec![self.program(side).display().to_string()];
         line.extend_from_slice(arguments);
-        line.extend(["--seconds".into(), time.as_secs_f64().to_string(), "--json".into()]);
+        if let Some(time) = time {
+            line.extend(["--seconds".into(), time.as_secs_f64().to_string()]);
+        }
+        line.push("--json".into());
         line
     }
 
     /// Runs a program and gives the object it printed.
-    pub fn run(&mut self, side: Side, arguments: &[String], time: Duration) -> Result<Object> {
+    pub fn run(&mut self, side: Side, arguments: &[String], time: Option<Duration>) -> Result<Object> {
         let line = self.command_line(side, arguments, time);
         let shown = line.join(" ");
-        let outcome = self.run_line(side, &line[1..], time);
+        let outcome = self.run_line(side, &line[1..], time.unwrap_or(COUNTED));
         outcome.with_context(|| format!("`{shown}`"))
     }
 

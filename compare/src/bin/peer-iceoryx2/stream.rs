@@ -46,6 +46,7 @@ impl Plan {
 #[derive(Debug, Serialize, Deserialize)]
 struct Received {
     messages: u64,
+    payload_span_bytes: usize,
     counted: u64,
     seconds: f64,
 }
@@ -58,6 +59,8 @@ pub struct Throughput {
     consumers: usize,
     messages: u64,
     lost: u64,
+    /// From the first byte of the lowest to the last of the highest payload: how much memory they came from.
+    payload_span_bytes: usize,
 }
 
 /// Measures in child processes: the producer on the first of `cores`, the consumers on the others.
@@ -73,10 +76,12 @@ pub fn measure(plan: Plan, cores: &[Option<usize>]) -> Result<Throughput> {
     let sent: u64 = message::result(results.next().context("the producer's result is missing")?)?;
     // The slowest consumer decides: the producer waits for it.
     let mut messages_per_s = f64::INFINITY;
+    let mut payload_span_bytes = 0;
     for result in results {
         let received: Received = message::result(result)?;
         ensure!(received.messages == sent, "{} of {sent} messages arrived", received.messages);
         ensure!(received.counted > 0, "nothing arrived in the measured time");
+        payload_span_bytes = payload_span_bytes.max(received.payload_span_bytes);
         messages_per_s = messages_per_s.min(received.counted as f64 / received.seconds);
     }
     Ok(Throughput {
@@ -85,6 +90,7 @@ pub fn measure(plan: Plan, cores: &[Option<usize>]) -> Result<Throughput> {
         consumers: plan.consumers,
         messages: sent,
         lost: 0,
+        payload_span_bytes,
     })
 }
 
@@ -123,6 +129,7 @@ pub fn consume(arena: &ArenaName, plan: Plan) -> Result<impl Serialize> {
     let warm = Instant::now() + WARM_UP;
     let mut counting_since = None;
     let mut expected: u64 = 0;
+    let (mut lowest, mut highest) = (usize::MAX, 0);
     loop {
         let Some(sample) = subscriber.receive()? else {
             if plan.polite {
@@ -137,6 +144,8 @@ pub fn consume(arena: &ArenaName, plan: Plan) -> Result<impl Serialize> {
         if first == END {
             break;
         }
+        let address = words.as_ptr().addr();
+        (lowest, highest) = (lowest.min(address), highest.max(address));
         ensure!(first == expected, "message {first} came instead of {expected}");
         if plan.touch {
             let sum = words.iter().fold(0, |sum: u64, word| sum.wrapping_add(*word));
@@ -154,7 +163,9 @@ pub fn consume(arena: &ArenaName, plan: Plan) -> Result<impl Serialize> {
     }
 
     let (since, already) = counting_since.context("the stream ended before it was warm")?;
-    Ok(Received { messages: expected, counted: expected - already, seconds: since.elapsed().as_secs_f64() })
+    let seconds = since.elapsed().as_secs_f64();
+    let payload_span_bytes = (highest + plan.words * size_of::<u64>()).saturating_sub(lowest);
+    Ok(Received { messages: expected, payload_span_bytes, counted: expected - already, seconds })
 }
 
 /// The wrapping sum of `length` words that count up from `first`.

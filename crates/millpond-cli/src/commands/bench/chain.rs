@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use millpond_shm::{
-    BufferId, ConnectionConfig, Input, InputConfig, Output, OutputConfig, Pond, ReceiveError, Role, Wait,
+    BufferId, ConnectionConfig, Input, InputConfig, Output, OutputConfig, Pond, ReceiveError, Role,
 };
 use serde::{Deserialize, Serialize};
 
 use super::bench_pond::BenchPond;
 use super::histogram::Histogram;
-use super::options::{Seconds, parse_size};
+use super::options::{Seconds, WaitMode, parse_size};
 use super::peer::{self, Peer, Task};
 use super::report::{Quantity, Report};
 use super::slice::Slice;
@@ -41,6 +41,9 @@ pub struct Args {
     #[arg(long, value_name = "BYTES", default_value = "64", value_parser = parse_size)]
     #[serde(rename = "size_bytes")]
     size: usize,
+    /// How every side waits [default: block with more processes than cores, else adaptive]
+    #[arg(long, value_enum)]
+    wait: Option<WaitMode>,
     /// How long to measure
     #[arg(long, value_name = "S", default_value = "2")]
     seconds: Seconds,
@@ -52,9 +55,13 @@ pub struct Args {
 /// If a process fails, or a message is lost.
 pub fn run(args: &Args) -> anyhow::Result<Report> {
     let pond = BenchPond::create("chain", args.size, BLOCKS)?;
+    let cores = std::thread::available_parallelism()?.get();
+    // Neither figure is to be taken with a side that spins where the other's cannot.
+    let crowded = args.stages as usize + 1 > cores;
+    let wait = args.wait.unwrap_or(if crowded { WaitMode::Block } else { WaitMode::Adaptive });
     let mut stages = Vec::new();
-    let mut chain = Loop::start(&pond, "chain", args.stages, args.size, &mut stages)?;
-    let mut single = Loop::start(&pond, "single", 1, args.size, &mut stages)?;
+    let mut chain = Loop::start(&pond, "chain", args.stages, args.size, wait, &mut stages)?;
+    let mut single = Loop::start(&pond, "single", 1, args.size, wait, &mut stages)?;
 
     let slice = (args.seconds.measured() / 16).min(Duration::from_millis(100));
     let (mut through, mut there_and_back) = (Histogram::new(), Histogram::new());
@@ -85,7 +92,7 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         "Each buffer that left is compared with the one that arrived: another one would count as copied. p50: one \
          message under way through {hops} hops. Rate and busy: {IN_FLIGHT} under way; busy is the time of the whole machine \
          for each hop. One hop: the same to one more process and back, halved. Slices of {} ms take turns, one of each \
-         is warm-up. Waiting is adaptive.",
+         is warm-up. Waiting: {wait}.",
         slice.as_millis()
     );
     Ok(Report::new("chain", args, None, method)?
@@ -127,20 +134,22 @@ impl Loop {
         name: &str,
         length: u32,
         size_bytes: usize,
+        wait: WaitMode,
         stages: &mut Vec<Peer>,
     ) -> anyhow::Result<Self> {
         let connection = ConnectionConfig { depth: Some(IN_FLIGHT as u32), ..ConnectionConfig::default() };
         let mut from = format!("{name}-source.out");
-        let output = pond.output(&from, &OutputConfig { wait: Wait::Adaptive, ..OutputConfig::default() })?;
+        let output = pond.output(&from, &OutputConfig { wait: wait.into(), ..OutputConfig::default() })?;
         for i in 0..length {
             let block = format!("{name}{i}");
             pond.connect(&from, &format!("{block}.in"), &connection)?;
             from = format!("{block}.out");
-            stages.push(Peer::start("stage", Task::Forward(Stage { pond: pond.name().to_owned(), block }))?);
+            let stage = Stage { pond: pond.name().to_owned(), block, wait };
+            stages.push(Peer::start("stage", Task::Forward(stage))?);
         }
         let to = format!("{name}-sink.in");
         pond.connect(&from, &to, &connection)?;
-        let input = pond.input(&to, &InputConfig { wait: Wait::Adaptive, ..InputConfig::default() })?;
+        let input = pond.input(&to, &InputConfig { wait: wait.into(), ..InputConfig::default() })?;
         // The last stages started have not been waited for by the first ones of this loop.
         for stage in stages.iter_mut().rev().take(length as usize) {
             let _ready: bool = stage.listen()?;
@@ -212,6 +221,7 @@ impl Loop {
 pub struct Stage {
     pond: String,
     block: String,
+    wait: WaitMode,
 }
 
 impl Stage {
@@ -223,11 +233,11 @@ impl Stage {
         let pond = Pond::attach(&self.pond, Role::Block)?;
         let mut input = pond.input(
             &format!("{}.in", self.block),
-            &InputConfig { wait: Wait::Adaptive, ..InputConfig::default() },
+            &InputConfig { wait: self.wait.into(), ..InputConfig::default() },
         )?;
         let mut output = pond.output(
             &format!("{}.out", self.block),
-            &OutputConfig { wait: Wait::Adaptive, ..OutputConfig::default() },
+            &OutputConfig { wait: self.wait.into(), ..OutputConfig::default() },
         )?;
         peer::tell(&true)?;
         let mut arrived = Vec::with_capacity(IN_FLIGHT);

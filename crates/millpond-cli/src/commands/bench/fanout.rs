@@ -108,6 +108,6 @@ impl Consumer {
         let mut input = pond.input(&self.port, &config)?;
         peer::tell(&true)?;
         let received = self.stream.receive(&mut input, |_| Ok(()))?;
-        peer::tell(&received)
+        peer::tell(&received.messages)
     }
 }

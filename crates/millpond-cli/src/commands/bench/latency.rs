@@ -11,7 +11,7 @@ use super::bench_pond::BenchPond;
 use super::floor::Floor;
 use super::histogram::Histogram;
 use super::options::{Pin, Seconds, WaitMode, parse_size, pin_to};
-use super::peer::{Peer, Task};
+use super::peer::{self, Partner, Peer, Task};
 use super::report::{Quantity, Report};
 use super::slice::Slice;
 use super::stream::{sequence_of, set_sequence};
@@ -41,6 +41,9 @@ pub struct Args {
     #[arg(long, value_name = "A,B")]
     #[serde(skip)]
     pin: Option<Pin>,
+    /// Both sides are threads of one process
+    #[arg(long)]
+    threads: bool,
     /// How long to measure
     #[arg(long, value_name = "S", default_value = "2")]
     seconds: Seconds,
@@ -80,7 +83,12 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         floor: args.floor(),
         words: (std::process::id(), words.fd()),
     };
-    let mut peer = Peer::start("answering process", Task::Echo(echo))?;
+    let mut peer: Partner<()> = if args.threads {
+        let pond = Pond::clone(&pond);
+        Partner::Thread(std::thread::spawn(move || echo.answer(&pond)))
+    } else {
+        Partner::Process(Peer::start("answering process", Task::Echo(echo))?)
+    };
     pin_to(args.pin.map(|pin| pin.0))?;
     let mut asking = Ends::open(&pond, "ask", args.size, args.wait)?;
 
@@ -142,10 +150,15 @@ impl Echo {
     /// # Errors
     /// If the other side dies, or the pond fails.
     pub fn run(self) -> anyhow::Result<()> {
-        pin_to(self.core)?;
         let pond = Pond::attach(&self.pond, Role::Block)?;
+        self.answer(&pond)?;
+        peer::tell(&())
+    }
+
+    fn answer(&self, pond: &Pond) -> anyhow::Result<()> {
+        pin_to(self.core)?;
         let words = SharedWords::open(self.words.0, self.words.1)?;
-        let mut ends = Ends::open(&pond, "answer", self.size_bytes, self.wait)?;
+        let mut ends = Ends::open(pond, "answer", self.size_bytes, self.wait)?;
         let mut seen = 0;
         while ends.answer()? {
             self.floor.answer(&words, &mut seen, || {

@@ -3,8 +3,9 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::thread::JoinHandle;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use millpond_shm::{ReceiveError, SendError, SendReason};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::set_name;
@@ -184,6 +185,43 @@ impl Drop for Peer {
         // Fails only if it has been reaped already, which is what we want.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The other side of a pair: a process of its own, or a thread of this one.
+pub enum Partner<T> {
+    /// It tells its result as the last thing.
+    Process(Peer),
+    /// It returns its result.
+    Thread(JoinHandle<anyhow::Result<T>>),
+}
+
+impl<T: DeserializeOwned> Partner<T> {
+    /// It has not ended.
+    ///
+    /// # Errors
+    /// If it has.
+    pub fn check_alive(&mut self) -> anyhow::Result<()> {
+        match self {
+            Self::Process(peer) => peer.check_alive(),
+            Self::Thread(thread) if thread.is_finished() => bail!("the other thread ended early"),
+            Self::Thread(_) => Ok(()),
+        }
+    }
+
+    /// Waits until it has ended by itself, and gives its result.
+    ///
+    /// # Errors
+    /// If it failed.
+    pub fn finish(self) -> anyhow::Result<T> {
+        match self {
+            Self::Process(mut peer) => {
+                let result = peer.listen()?;
+                peer.finish()?;
+                Ok(result)
+            }
+            Self::Thread(thread) => thread.join().map_err(|_| anyhow!("the other thread panicked"))?,
+        }
     }
 }
 

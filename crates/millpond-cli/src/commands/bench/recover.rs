@@ -246,7 +246,10 @@ impl Bystander {
                 longest_pause = longest_pause.max(now - last.replace(now).unwrap_or(now));
                 Ok(())
             })?;
-            peer::tell(&Streamed { received, longest_pause_ns: longest_pause.as_nanos() as u64 })
+            peer::tell(&Streamed {
+                received: received.messages,
+                longest_pause_ns: longest_pause.as_nanos() as u64,
+            })
         }
     }
 }

@@ -32,6 +32,14 @@ pub fn set_sequence(buffer: &mut BufferMut, sequence: u64) -> anyhow::Result<()>
     Ok(())
 }
 
+/// What a receiver got.
+pub struct Received {
+    /// How many messages.
+    pub messages: u64,
+    /// From the first byte of the lowest to the last of the highest payload: how much memory they came from.
+    pub payload_span_bytes: u64,
+}
+
 /// What the messages of a stream look like; known to both sides.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub struct Stream {
@@ -84,7 +92,7 @@ impl Stream {
     }
 
     /// Receives and checks until the stream ends. `progress` is told the number of messages after each batch, and may
-    /// give up. Returns how many arrived.
+    /// give up.
     ///
     /// # Errors
     /// If a message is missing, doubled, out of order or damaged, or the connection fails; what `progress` returns.
@@ -92,24 +100,30 @@ impl Stream {
         &self,
         input: &mut Input,
         mut progress: impl FnMut(u64) -> anyhow::Result<()>,
-    ) -> anyhow::Result<u64> {
-        let mut expected = 0;
+    ) -> anyhow::Result<Received> {
+        let (mut expected, mut lowest, mut highest) = (0, usize::MAX, 0);
+        let received = |messages: u64, lowest: usize, highest: usize| Received {
+            messages,
+            payload_span_bytes: (highest + self.size_bytes).saturating_sub(lowest) as u64,
+        };
         let mut batch = Vec::with_capacity(self.batch());
         loop {
             let taken = input.receive_batch(self.batch(), &mut batch);
             match taken {
                 Ok(0) => match input.receive() {
                     Ok(buffer) => batch.push(buffer),
-                    Err(ReceiveError::EndOfStream) => return Ok(expected),
+                    Err(ReceiveError::EndOfStream) => return Ok(received(expected, lowest, highest)),
                     Err(error) => return Err(error.into()),
                 },
                 Ok(_) => {}
-                Err(ReceiveError::EndOfStream) => return Ok(expected),
+                Err(ReceiveError::EndOfStream) => return Ok(received(expected, lowest, highest)),
                 Err(error) => return Err(error.into()),
             }
             for buffer in batch.drain(..) {
                 self.check(&buffer, expected)?;
                 expected += 1;
+                let address = buffer.as_bytes().as_ptr().addr();
+                (lowest, highest) = (lowest.min(address), highest.max(address));
             }
             progress(expected)?;
         }

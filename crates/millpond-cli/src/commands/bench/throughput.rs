@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::bench_pond::BenchPond;
 use super::options::{Pin, Seconds, WaitMode, parse_size, pin_to};
-use super::peer::{self, Peer, Task};
+use super::peer::{self, Partner, Peer, Task};
 use super::report::{Quantity, Report};
-use super::stream::Stream;
+use super::stream::{Received, Stream};
 use crate::args::UsageError;
 
 /// Options of `millpond bench throughput`.
@@ -44,6 +44,9 @@ pub struct Args {
     #[arg(long, value_name = "A,B")]
     #[serde(skip)]
     pin: Option<Pin>,
+    /// Both sides are threads of one process
+    #[arg(long)]
+    threads: bool,
     /// How long to measure
     #[arg(long, value_name = "S", default_value = "2")]
     seconds: Seconds,
@@ -67,21 +70,24 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
     let config = InputConfig { wait: args.wait.into(), ..InputConfig::default() };
     let mut input = pond.input("sink.in", &config)?;
     let (warm_up, measured) = (args.seconds.warm_up(), args.seconds.measured());
-    let mut producer = Peer::start(
-        "sending process",
-        Task::Produce(Producer {
-            pond: pond.name().to_owned(),
-            stream,
-            wait: args.wait,
-            core: args.pin.map(|pin| pin.0),
-            duration: warm_up + measured,
-        }),
-    )?;
+    let task = Producer {
+        pond: pond.name().to_owned(),
+        stream,
+        wait: args.wait,
+        core: args.pin.map(|pin| pin.0),
+        duration: warm_up + measured,
+    };
+    let producer: Partner<u64> = if args.threads {
+        let pond = Pond::clone(&pond);
+        Partner::Thread(std::thread::spawn(move || task.send(&pond)))
+    } else {
+        Partner::Process(Peer::start("sending process", Task::Produce(task))?)
+    };
 
     // The clock is read until the warm-up is over, and then only once more, when the stream has ended.
     let mut first = None;
     let mut measured_from = None;
-    let received = stream.receive(&mut input, |received| {
+    let Received { messages: received, payload_span_bytes } = stream.receive(&mut input, |received| {
         if measured_from.is_none() {
             let now = Instant::now();
             if now.duration_since(*first.get_or_insert(now)) >= warm_up {
@@ -91,8 +97,7 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         pond.check_running()
     })?;
     let end = Instant::now();
-    let sent: u64 = producer.listen()?;
-    producer.finish()?;
+    let sent = producer.finish()?;
     ensure!(sent == received, "{sent} messages were sent and {received} arrived");
     let (start, before) = measured_from.unwrap_or((end, received));
     ensure!(received > before, "the stream was over before the warm-up: measure for longer");
@@ -107,7 +112,8 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
     Ok(Report::new("throughput", args, args.pin, method)?
         .figure("messages_per_s", Quantity::PerSecond(messages_per_s))
         .figure("bytes_per_s", Quantity::BytesPerSecond(messages_per_s * args.size as f64))
-        .figure("messages", Quantity::Count(received)))
+        .figure("messages", Quantity::Count(received))
+        .figure("payload_span_bytes", Quantity::Count(payload_span_bytes)))
 }
 
 /// The sending process.
@@ -126,12 +132,15 @@ impl Producer {
     /// # Errors
     /// If the receiver dies, or the pond fails.
     pub fn run(self) -> anyhow::Result<()> {
-        pin_to(self.core)?;
         let pond = Pond::attach(&self.pond, Role::Block)?;
+        peer::tell(&self.send(&pond)?)
+    }
+
+    fn send(&self, pond: &Pond) -> anyhow::Result<u64> {
+        pin_to(self.core)?;
         let config = OutputConfig { wait: self.wait.into(), ..OutputConfig::default() };
         let mut output = pond.output("source.out", &config)?;
         let end = Instant::now() + self.duration;
-        let sent = self.stream.send(&mut output, |_| Instant::now() >= end)?;
-        peer::tell(&sent)
+        self.stream.send(&mut output, |_| Instant::now() >= end)
     }
 }
