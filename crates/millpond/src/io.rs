@@ -214,18 +214,26 @@ impl Io {
     }
 
     /// To wait until something can be read from `fd`, a socket or pipe: return the pause, and read without blocking when called
-    /// again. A call may come earlier; one descriptor can be waited for at a time, the latest.
+    /// again. A call may come earlier. Only the latest of these waits counts.
     pub fn until_readable(&mut self, fd: &Arc<OwnedFd>) -> Pause {
-        self.until_ready(fd, Interest::Read)
+        self.until_ready(vec![(Arc::clone(fd), Interest::Read)])
     }
 
     /// To wait until something can be written to `fd`; as [`until_readable`](Io::until_readable).
     pub fn until_writable(&mut self, fd: &Arc<OwnedFd>) -> Pause {
-        self.until_ready(fd, Interest::Write)
+        self.until_ready(vec![(Arc::clone(fd), Interest::Write)])
     }
 
-    fn until_ready(&mut self, fd: &Arc<OwnedFd>, interest: Interest) -> Pause {
-        match self.readiness.watch(fd, interest, &self.waiter) {
+    /// To wait until something can be read from one or written to the other; as [`until_readable`](Io::until_readable).
+    pub fn until_either(&mut self, readable: &Arc<OwnedFd>, writable: &Arc<OwnedFd>) -> Pause {
+        self.until_ready(vec![
+            (Arc::clone(readable), Interest::Read),
+            (Arc::clone(writable), Interest::Write),
+        ])
+    }
+
+    fn until_ready(&mut self, fds: Vec<(Arc<OwnedFd>, Interest)>) -> Pause {
+        match self.readiness.watch(fds, &self.waiter) {
             Ok(()) => Pause::Event,
             Err(error) => Pause::Failed(error),
         }

@@ -17,7 +17,7 @@ pub(crate) enum Interest {
     Write,
 }
 
-/// Watches at most one descriptor at a time. The thread exists from the first wait on and ends when this is dropped.
+/// Watches the descriptors of one wait at a time. The thread exists from the first wait on and ends when this is dropped.
 #[derive(Default)]
 pub(crate) struct Readiness {
     watcher: Option<Watcher>,
@@ -38,18 +38,19 @@ struct Shared {
 
 enum Wish {
     Nothing,
-    Watch(Arc<OwnedFd>, Interest),
+    Watch(Vec<(Arc<OwnedFd>, Interest)>),
     End,
 }
 
 impl Readiness {
-    /// Rings `waiter` when `fd` is ready, once; [`is_ready`](Readiness::is_ready) is true from then to the next call.
-    pub(crate) fn watch(&mut self, fd: &Arc<OwnedFd>, interest: Interest, waiter: &Waiter) -> Result<()> {
+    /// Rings `waiter` when one of the descriptors is ready, once; [`is_ready`](Readiness::is_ready) is true from then to the next
+    /// call.
+    pub(crate) fn watch(&mut self, fds: Vec<(Arc<OwnedFd>, Interest)>, waiter: &Waiter) -> Result<()> {
         let watcher = match &mut self.watcher {
             Some(watcher) => watcher,
             none => none.insert(Watcher::start(waiter.clone())?),
         };
-        watcher.shared.wish(Wish::Watch(Arc::clone(fd), interest));
+        watcher.shared.wish(Wish::Watch(fds));
         Ok(())
     }
 
@@ -95,10 +96,10 @@ impl Shared {
     }
 
     fn run(&self, waiter: &Waiter) {
-        let mut watched: Option<(Arc<OwnedFd>, Interest)> = None;
+        let mut watched: Vec<(Arc<OwnedFd>, Interest)> = Vec::new();
         loop {
             let mut descriptors = vec![PollFd::new(&self.changed, PollFlags::IN)];
-            if let Some((fd, interest)) = &watched {
+            for (fd, interest) in &watched {
                 let flags = if *interest == Interest::Read { PollFlags::IN } else { PollFlags::OUT };
                 descriptors.push(PollFd::from_borrowed_fd(fd.as_fd(), flags));
             }
@@ -107,20 +108,52 @@ impl Shared {
                 continue;
             }
             // Errors and hang-ups count as ready: the block will find out which.
-            let is_ready = descriptors.get(1).is_some_and(|fd| !fd.revents().is_empty());
+            let is_ready = descriptors.iter().skip(1).any(|fd| !fd.revents().is_empty());
             let mut wish = self.wish.lock().unwrap_or_else(PoisonError::into_inner);
             let mut count = [0; 8];
             let changed = rustix::io::read(&self.changed, &mut count).is_ok();
             match std::mem::replace(&mut *wish, Wish::Nothing) {
                 Wish::End => return,
-                Wish::Watch(fd, interest) => watched = Some((fd, interest)),
+                Wish::Watch(fds) => watched = fds,
                 Wish::Nothing if is_ready && !changed => {
-                    watched = None;
+                    watched.clear();
                     self.ready.store(true, Ordering::Relaxed);
                     waiter.ring();
                 }
                 Wish::Nothing => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millpond_shm::{Pond, PondConfig, PoolConfig, Role, Wait, Woken};
+
+    use super::*;
+
+    #[test]
+    fn rings_when_a_descriptor_becomes_ready() {
+        let name = format!("readiness-{}", std::process::id());
+        let config = PondConfig { pools: vec![PoolConfig::new(4096, 8)], ..PondConfig::default() };
+        let pond = Pond::create(&name, &config, Role::Worker).unwrap();
+        let waiter = pond.waiter(Wait::Block).unwrap();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let (reader, writer) = (Arc::new(reader), Arc::new(writer));
+        let mut readiness = Readiness::default();
+        assert!(!readiness.is_ready());
+        let read = || vec![(Arc::clone(&reader), Interest::Read)];
+        readiness.watch(read(), &waiter).unwrap();
+        let short = std::time::Duration::from_millis(20);
+        assert_eq!(waiter.wait(Some(short), || readiness.is_ready()), Woken::Timeout);
+        rustix::io::write(&writer, b"x").unwrap();
+        assert_eq!(waiter.wait(None, || readiness.is_ready()), Woken::Ready);
+        // Watched again, it is not ready until it has been looked at.
+        rustix::io::read(&reader, &mut [0; 8]).unwrap();
+        readiness.watch(read(), &waiter).unwrap();
+        assert_eq!(waiter.wait(Some(short), || readiness.is_ready()), Woken::Timeout);
+        let both = [read(), vec![(Arc::clone(&writer), Interest::Write)]].concat();
+        readiness.watch(both, &waiter).unwrap();
+        assert_eq!(waiter.wait(None, || readiness.is_ready()), Woken::Ready);
     }
 }

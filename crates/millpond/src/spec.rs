@@ -13,6 +13,7 @@ pub struct Spec {
     pub(crate) doc: String,
     pub(crate) details: String,
     pub(crate) example: String,
+    pub(crate) reads_stdin: bool,
     pub(crate) inputs: Vec<Port>,
     pub(crate) outputs: Vec<Port>,
     pub(crate) params: Vec<Param>,
@@ -26,6 +27,7 @@ impl Spec {
             doc: doc.into(),
             details: String::new(),
             example: String::new(),
+            reads_stdin: false,
             inputs: Vec::new(),
             outputs: Vec::new(),
             params: Vec::new(),
@@ -41,6 +43,12 @@ impl Spec {
     /// A pipeline file that shows the block at work.
     pub fn example(mut self, pipeline: &str) -> Self {
         self.example = pipeline.into();
+        self
+    }
+
+    /// The block reads the program's standard input, which others have no access to.
+    pub fn reads_stdin(mut self) -> Self {
+        self.reads_stdin = true;
         self
     }
 

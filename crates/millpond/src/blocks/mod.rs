@@ -7,10 +7,16 @@ mod clip;
 mod convert;
 mod copy;
 mod csv_sink;
+mod csv_source;
 mod decimate;
 mod deinterleave;
 mod delay;
+mod exec;
+mod exec_sink;
+mod exec_source;
 mod fft;
+mod file_sink;
+mod file_source;
 mod fir;
 mod fir_design;
 mod fir_filter;
@@ -20,22 +26,35 @@ mod interleave;
 mod keep_one_in_n;
 mod lockstep;
 mod merge;
+mod message_debug;
 mod moving_average;
 mod multiply;
 mod null_sink;
 mod null_source;
+mod print;
 mod proc_cpu;
 mod proc_file;
 mod proc_memory;
 mod proc_network;
+mod program;
+mod rate_probe;
+mod raw_stream;
 #[cfg(test)]
 mod reference;
 mod router;
 mod selector;
 mod signal;
 mod skip;
+mod stdin_source;
+mod stdout_sink;
+mod strobe;
+mod tcp;
+mod tcp_sink;
+mod tcp_source;
 mod tee;
 mod throttle;
+mod udp_sink;
+mod udp_source;
 mod wav_format;
 mod wav_sink;
 mod wav_source;
@@ -72,6 +91,22 @@ pub(crate) fn add_to(catalog: &mut Catalog) {
         .add::<tee::Tee>()
         .add::<selector::Selector>()
         .add::<router::Router>()
+        .add::<file_source::FileSource>()
+        .add::<file_sink::FileSink>()
+        .add::<csv_source::CsvSource>()
+        .add::<stdin_source::StdinSource>()
+        .add::<stdout_sink::StdoutSink>()
+        .add::<tcp_source::TcpSource>()
+        .add::<tcp_sink::TcpSink>()
+        .add::<udp_source::UdpSource>()
+        .add::<udp_sink::UdpSink>()
+        .add::<exec::Exec>()
+        .add::<exec_source::ExecSource>()
+        .add::<exec_sink::ExecSink>()
+        .add::<print::Print>()
+        .add::<rate_probe::RateProbe>()
+        .add::<strobe::Strobe>()
+        .add::<message_debug::MessageDebug>()
         .add::<null_source::NullSource>()
         .add::<null_sink::NullSink>();
 }

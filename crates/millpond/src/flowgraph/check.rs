@@ -107,12 +107,17 @@ impl Checker<'_> {
         if let Some(spec) = &spec {
             self.missing_params(spec, &name, &span, &draft.params);
         }
+        let reads_stdin = spec.as_ref().is_some_and(|spec| spec.reads_stdin);
         let ports = spec
             .zip(params)
             .map(|(spec, params)| Ports { inputs: spec.inputs(&params), outputs: spec.outputs(&params) });
+        if reads_stdin && let Some(other) = self.blocks.iter().find(|block| block.node.reads_stdin) {
+            let message = format!("`{}` reads the standard input as well", other.node.name);
+            self.error(&span, message, Some("one block can read it; a `tee` hands it on".to_owned()));
+        }
         let block_type = draft.block_type.map_or_else(String::new, |located| located.value);
         let given = draft.params.into_iter().map(|(name, value)| (name.value, value)).collect();
-        let node = Node { name, block_type, given, restart: draft.restart };
+        let node = Node { name, block_type, given, restart: draft.restart, reads_stdin };
         self.blocks.push(CheckedBlock { node, span, ports });
     }
 

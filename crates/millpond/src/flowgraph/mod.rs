@@ -73,6 +73,8 @@ pub struct Node {
     pub given: Vec<(String, Value)>,
     /// Whether it is started again when it dies.
     pub restart: Restart,
+    /// Its process gets the program's standard input; at most one can.
+    pub reads_stdin: bool,
 }
 
 /// Whether a block is started again when it dies.

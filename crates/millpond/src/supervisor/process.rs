@@ -43,7 +43,8 @@ impl Launcher {
             command.args(["--param", &format!("{name}={value}")]);
         }
         // A process group of its own: Ctrl-C in a terminal reaches the supervisor only, which then stops the blocks in order.
-        command.stdin(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+        let stdin = if node.reads_stdin { Stdio::inherit() } else { Stdio::null() };
+        command.stdin(stdin).stderr(Stdio::piped()).process_group(0);
         command
     }
 }

@@ -1,0 +1,85 @@
+//! `exec-sink`: writes a stream to another program.
+
+use super::program::Program;
+use super::raw_stream::ByteWriter;
+use crate::prelude::*;
+
+/// Writes a stream to the standard input of a program.
+pub(super) struct ExecSink {
+    // Dropped first: the program sees the end of its input.
+    input: Option<ByteWriter>,
+    program: Program,
+}
+
+impl Block for ExecSink {
+    fn spec() -> Spec {
+        let spec = Spec::new("exec-sink", "Runs a program and writes the items of a stream to its standard input")
+            .details(
+                "At the end the program's standard input is closed, and the block waits for it; an exit status other than 0, or \
+                 input that it does not read, is a failure of the block. Its standard output is that of the pipeline. Started \
+                 again after a kill, the block starts it again, and what was inside is lost.",
+            )
+            .example(
+                r#"
+connect = ["tone -> player"]
+blocks.tone = { type = "signal", duration_s = 5.0 }
+blocks.player = { type = "exec-sink", command = "aplay -t raw -f FLOAT_LE -r 48000" }
+"#,
+            )
+            .input(Port::new("in", "any stream"));
+        Program::params(spec)
+    }
+
+    fn new(params: &Params) -> Result<Self> {
+        let mut program = Program::start(&params.get::<String>("command"), true, false)?;
+        let input = Some(ByteWriter::new(program.take_input()?, program.name()));
+        Ok(Self { input, program })
+    }
+
+    fn work(&mut self, io: &mut Io) -> WorkResult {
+        self.input.as_mut().map_or(Err(Pause::Done), |input| input.work(io))
+    }
+
+    fn finish(&mut self, io: &mut Io) -> WorkResult {
+        if let Some(input) = self.input.take() {
+            io.note(&format!("wrote {} bytes to {}", input.written, self.program.name()));
+            drop(input);
+            self.program.wait()?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::temp_dir::TempDir;
+    use crate::testing::Bench;
+
+    #[test]
+    fn a_program_gets_everything_and_is_waited_for() {
+        let directory = TempDir::new();
+        let path = directory.path("out");
+        let command = format!("cat > {path}.part; mv {path}.part {path}");
+        let mut bench = Bench::of::<ExecSink>(&[("command", command.as_str().into())]).unwrap();
+        let items: Vec<u16> = (0..60_000).collect();
+        bench.push("in", &items).unwrap();
+        bench.end("in");
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !bench.has_ended() {
+            assert!(std::time::Instant::now() < deadline, "the program does not end");
+            bench.run().unwrap();
+        }
+        let bytes: Vec<u8> = items.iter().flat_map(|item| item.to_le_bytes()).collect();
+        assert!(std::fs::read(&path).unwrap() == bytes);
+    }
+
+    #[test]
+    fn a_program_that_fails_is_a_failure() {
+        let mut bench = Bench::of::<ExecSink>(&[("command", "cat >/dev/null; exit 9".into())]).unwrap();
+        bench.push("in", &[1u8]).unwrap();
+        bench.end("in");
+        let refusal = bench.run().expect_err("refused").to_string();
+        assert_eq!(refusal, "`cat >/dev/null; exit 9` has failed: exit status: 9");
+    }
+}

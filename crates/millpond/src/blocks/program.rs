@@ -1,0 +1,110 @@
+//! A program on a pipe: what the `exec` blocks have in common.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::prelude::*;
+
+/// How often a program is looked at that has closed its output but not ended.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// A running program. When this is dropped the program is killed, with all that it has started, unless it has ended.
+pub(super) struct Program {
+    command: String,
+    child: Child,
+    ended: bool,
+}
+
+impl Program {
+    /// Adds the parameter that [`start`](Program::start) takes.
+    pub(super) fn params(spec: Spec) -> Spec {
+        spec.param(Param::text("command", "what a shell runs, pipes and quotes included"))
+    }
+
+    /// Starts `/bin/sh -c COMMAND`, with or without pipes to its input and from its output.
+    pub(super) fn start(command: &str, input: bool, output: bool) -> Result<Self> {
+        let pipe = |wanted: bool, other: Stdio| if wanted { Stdio::piped() } else { other };
+        let child = Command::new("/bin/sh")
+            .args(["-c", command])
+            .stdin(pipe(input, Stdio::null()))
+            .stdout(pipe(output, Stdio::inherit()))
+            .process_group(0)
+            .spawn()
+            .context(|| format!("run `{command}`"))?;
+        Ok(Self { command: command.to_owned(), child, ended: false })
+    }
+
+    pub(super) fn name(&self) -> String {
+        format!("`{}`", self.command)
+    }
+
+    /// Our end of its standard input; does not block.
+    pub(super) fn take_input(&mut self) -> Result<Arc<OwnedFd>> {
+        let doing = || format!("write to `{}`", self.command);
+        let pipe =
+            self.child.stdin.take().ok_or(std::io::ErrorKind::BrokenPipe).map_err(std::io::Error::from);
+        let pipe = pipe.context(doing)?;
+        let flags = fcntl_getfl(pipe.as_fd()).map_err(std::io::Error::from).context(doing)?;
+        fcntl_setfl(pipe.as_fd(), flags | OFlags::NONBLOCK).map_err(std::io::Error::from).context(doing)?;
+        Ok(Arc::new(pipe.into()))
+    }
+
+    /// Our end of its standard output.
+    pub(super) fn take_output(&mut self) -> Result<Arc<OwnedFd>> {
+        let doing = || format!("read from `{}`", self.command);
+        let pipe =
+            self.child.stdout.take().ok_or(std::io::ErrorKind::BrokenPipe).map_err(std::io::Error::from);
+        Ok(Arc::new(pipe.context(doing)?.into()))
+    }
+
+    /// After its output has ended: how it ended itself.
+    ///
+    /// # Errors
+    /// [`Pause::Done`] if all is well, a failure if it says that it has failed, a pause while it still runs.
+    pub(super) fn end(&mut self) -> WorkResult {
+        match self.child.try_wait().context(|| format!("wait for `{}`", self.command))? {
+            None => Err(Pause::Until(Instant::now() + LOOK_EVERY)),
+            Some(status) => {
+                self.ended = true;
+                self.judge(status)?;
+                Err(Pause::Done)
+            }
+        }
+    }
+
+    /// Waits for its end.
+    pub(super) fn wait(&mut self) -> Result<()> {
+        let status = self.child.wait().context(|| format!("wait for `{}`", self.command))?;
+        self.ended = true;
+        self.judge(status)
+    }
+
+    fn judge(&self, status: ExitStatus) -> Result<()> {
+        if status.success() {
+            return Ok(());
+        }
+        let advice = match status.code() {
+            Some(127) => "; the shell has not found a program: is it installed, and its name right?",
+            Some(126) => "; the shell may not run a program: is it executable?",
+            _ => "",
+        };
+        Err(Error::Refused(format!("`{}` has failed: {status}{advice}", self.command)))
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        if !self.ended {
+            let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+            // Its group has the same number, and is there until it has been waited for.
+            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+            let _ = self.child.wait();
+        }
+    }
+}

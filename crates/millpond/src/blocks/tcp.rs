@@ -1,0 +1,104 @@
+//! The end of a TCP connection: called by another program, or calling it.
+
+use std::net::{TcpListener, TcpStream, ToSocketAddrs as _};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::prelude::*;
+
+/// How long a program that is called may take to answer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One connection, now or when somebody calls.
+pub(super) enum Endpoint {
+    Listening { listener: TcpListener, fd: Arc<OwnedFd>, address: String },
+    Connected { fd: Arc<OwnedFd>, name: String },
+}
+
+impl Endpoint {
+    /// Adds the parameters that [`new`](Endpoint::new) reads.
+    pub(super) fn params(spec: Spec) -> Spec {
+        spec.param(Param::text("connect", "HOST:PORT of the program to call").optional())
+            .param(Param::text("listen", "ADDRESS:PORT at which to wait for one call").optional())
+    }
+
+    /// Calls, or begins to listen.
+    pub(super) fn new(params: &Params) -> Result<Self> {
+        match (params.get::<Option<String>>("connect"), params.get::<Option<String>>("listen")) {
+            (Some(address), None) => connect(&address),
+            (None, Some(address)) => listen(&address),
+            (found, _) => {
+                let found = if found.is_some() { "both" } else { "none" };
+                Err(Error::Refused(format!("expected one of `connect` and `listen`, found {found}")))
+            }
+        }
+    }
+
+    /// The connection and its name for messages.
+    ///
+    /// # Errors
+    /// A pause until somebody calls.
+    pub(super) fn connection(&mut self, io: &mut Io) -> Result<(Arc<OwnedFd>, String), Pause> {
+        let (stream, from) = match self {
+            Endpoint::Connected { fd, name } => return Ok((Arc::clone(fd), name.clone())),
+            Endpoint::Listening { listener, fd, address } => match listener.accept() {
+                Ok(call) => call,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    return Err(io.until_readable(fd));
+                }
+                Err(error) => {
+                    let doing = format!("wait for a call at tcp {address}");
+                    return Err(Error::Failed { doing, cause: error.into() }.into());
+                }
+            },
+        };
+        io.note(&format!("connected with {from}"));
+        let name = format!("tcp {from}");
+        let fd = own(stream).context(|| format!("set up {name}"))?;
+        *self = Endpoint::Connected { fd: Arc::clone(&fd), name: name.clone() };
+        Ok((fd, name))
+    }
+}
+
+fn connect(address: &str) -> Result<Endpoint> {
+    let name = format!("tcp {address}");
+    let doing = || format!("connect to {name}");
+    let mut last = None;
+    for candidate in address.to_socket_addrs().context(doing)? {
+        match TcpStream::connect_timeout(&candidate, CONNECT_TIMEOUT) {
+            Ok(stream) => return Ok(Endpoint::Connected { fd: own(stream).context(doing)?, name }),
+            Err(error) => last = Some(error),
+        }
+    }
+    match last {
+        Some(error) => Err(error).context(doing),
+        None => Err(Error::Refused(format!("there is no address for {name}"))),
+    }
+}
+
+fn listen(address: &str) -> Result<Endpoint> {
+    let bind = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let fd = Arc::new(OwnedFd::from(listener.try_clone()?));
+        Ok(Endpoint::Listening { listener, fd, address: address.to_owned() })
+    };
+    bind().map_err(|error: std::io::Error| port_error("tcp", address, error))
+}
+
+/// Says what to do when a port is taken.
+pub(super) fn port_error(protocol: &str, address: &str, error: std::io::Error) -> Error {
+    let advice = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "; another program uses it: end that or take another port",
+        _ => "",
+    };
+    Error::Refused(format!("listen at {protocol} {address}: {error}{advice}"))
+}
+
+fn own(stream: TcpStream) -> std::io::Result<Arc<OwnedFd>> {
+    stream.set_nonblocking(true)?;
+    // Buffers are written whole; waiting for more would only add latency.
+    stream.set_nodelay(true)?;
+    Ok(Arc::new(stream.into()))
+}
