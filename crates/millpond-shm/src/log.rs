@@ -91,6 +91,7 @@ pub(crate) fn write(pond: &Attachment, block: &str, level: Level, text: &str) {
 fn write_line(pond: &Attachment, block: &str, level: Level, text: &str) {
     let header = pond.control.header();
     let number = header.log_lines.fetch_add(1, Ordering::Relaxed);
+    crash_point!(LogNumbered);
     let Some(record) = pond.control.log_line(number) else { return };
     let complete = (number + 1) << WRITER_BITS;
     let seen = record.state.load(Ordering::Relaxed);
@@ -103,6 +104,7 @@ fn write_line(pond: &Attachment, block: &str, level: Level, text: &str) {
         header.log_dropped.fetch_add(1, Ordering::Relaxed);
         return;
     }
+    crash_point!(LogClaimed);
     // Pairs with the reader's fence: who sees any of these words sees that the line is being written.
     fence(Ordering::Release);
     record.unix_ns.store(time::unix_ns() as u64, Ordering::Relaxed);
@@ -110,7 +112,9 @@ fn write_line(pond: &Attachment, block: &str, level: Level, text: &str) {
     record.pid.store(std::process::id(), Ordering::Relaxed);
     record.block.store(block);
     record.text.store(text);
+    crash_point!(LogWritten);
     record.state.store(complete, Ordering::Release);
+    crash_point!(LogDone);
 }
 
 /// Part of recovery: the lines that a dead process was writing are never completed, and their places are free again.
@@ -120,6 +124,7 @@ pub(crate) fn forget_unfinished(pond: &Attachment, dead: ProcessSlot) {
         let seen = record.state.load(Ordering::Relaxed);
         if seen & ((1 << WRITER_BITS) - 1) == u64::from(dead) {
             record.state.store(0, Ordering::Release);
+            crash_point!(RecoverLogLine);
         }
     }
 }

@@ -462,14 +462,14 @@ impl Registry<'_> {
         if lane.consumers[place].load(Ordering::Relaxed) == 0 {
             return;
         }
-        lane.consumer_waiters[place].store(0, Ordering::Relaxed);
-        crash_point!(ClearWaiter);
         // Before the field: cut off behind it, recovery would not find the lane again, and the sender would never be told.
         let is_last = |(i, c): (usize, &AtomicU32)| i == place || c.load(Ordering::Relaxed) == 0;
         if lane.consumers.iter().enumerate().all(is_last) {
             change_presence(&lane.consumer_presence, presence);
             crash_point!(ClearPresence);
         }
+        lane.consumer_waiters[place].store(0, Ordering::Relaxed);
+        crash_point!(ClearWaiter);
         lane.consumers[place].store(0, Ordering::Release);
         crash_point!(ClearEnd);
         self.pond.ring(lane.producer_waiter.load(Ordering::Relaxed));

@@ -5,7 +5,7 @@
 use crate::support::Parent;
 use millpond_shm::crash_point::{self, CrashPoint, Then};
 use millpond_shm::{
-    BlockCounters, Buffer, BufferMut, ConnectionConfig, Input, InputConfig, OnReceiverDeath, Output,
+    BlockCounters, Buffer, BufferMut, ConnectionConfig, Input, InputConfig, Level, OnReceiverDeath, Output,
     OutputConfig, Policy, Pond, PondConfig, PoolConfig, ReceiveError, Role, Wait,
 };
 use std::collections::{BTreeMap, VecDeque};
@@ -123,6 +123,7 @@ impl Actor {
             ["remove", block] => self.tell_result("remove", self.pond().remove_block(block)),
             ["stop"] => self.pond().request_stop(),
             ["recover"] => drop(self.pond().recover_dead().expect("recover")),
+            ["log", text] => self.pond().log("", Level::Info, text),
             ["own", block] => self.counters.push(self.pond().block_counters(block).expect("own a block")),
             ["create-other", name] => {
                 drop(Pond::create(name, &PondConfig::default(), Role::Block).expect("create"));

@@ -11,6 +11,7 @@ pub const ALL: &[Scenario] = &[
     REMOVE,
     PORTS,
     OWN,
+    LOG,
     ADD_POOL,
     CREATE,
     JOIN,
@@ -204,6 +205,24 @@ const OWN: Scenario = Scenario {
     },
 };
 
+/// A line is there completely or not at all, and its place is used again.
+const LOG: Scenario = Scenario {
+    name: "write to the log",
+    keeper: &[],
+    victim: &["attach"],
+    meanwhile: &[],
+    action: &["log one", "log two"],
+    during: nothing,
+    after: |run| {
+        run.keeper.obey("log three");
+        let log = run.monitor.log(0);
+        let texts: Vec<&str> = log.lines.iter().map(|l| l.text.as_str()).collect();
+        let whole = ["one", "two", "three"];
+        assert!(texts.iter().all(|t| whole.contains(t)) && texts.last() == Some(&"three"), "{texts:?}");
+        assert_eq!(log.lines.len() as u64 + log.missed, log.next, "{log:?}");
+    },
+};
+
 /// Another pond, in which nobody but the victim ever was.
 const CREATE: Scenario = Scenario {
     name: "create",
@@ -326,6 +345,11 @@ fn dies_adding_a_pool() {
 #[test]
 fn dies_owning_a_block() {
     OWN.die_everywhere();
+}
+
+#[test]
+fn dies_writing_to_the_log() {
+    LOG.die_everywhere();
 }
 
 #[test]

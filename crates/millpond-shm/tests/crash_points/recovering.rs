@@ -35,6 +35,7 @@ const ALL: &[Story] = &[
     LOCK_HELD,
     CLAIM_UNFINISHED,
     DROP_PAST_A_CLAIM,
+    LOGGING,
 ];
 
 /// It redelivers: one entry is finished by half (k1), three are not, and it owned whatever a process can own.
@@ -240,6 +241,24 @@ const DROP_PAST_A_CLAIM: Story = Story {
     },
 };
 
+/// Half a line of the log.
+const LOGGING: Story = Story {
+    name: "recover a writer of the log",
+    keeper: &["log one"],
+    second: &["attach"],
+    first: &["attach"],
+    action: &["log two"],
+    point: CrashPoint::LogWritten,
+    then: Then::Kill,
+    meets_it: &[],
+    after: |run, _| {
+        run.keeper.obey("log three");
+        let log = run.monitor.log(0);
+        let texts: Vec<&str> = log.lines.iter().map(|l| l.text.as_str()).collect();
+        assert_eq!((texts, log.missed), (vec!["one", "three"], 1));
+    },
+};
+
 /// The keeper gets what was published, in order and once, and hears once that its sender is gone.
 fn what_was_sent_arrives(run: &mut Run, output: &str, expected: &[u64]) {
     assert_eq!(run.connection(output, "keeper.in").published, expected.len() as u64);
@@ -394,6 +413,11 @@ fn dies_waiting_for_the_lock() {
 #[test]
 fn dies_receiving_past_a_claim() {
     CLAIM_UNFINISHED.die_everywhere();
+}
+
+#[test]
+fn dies_recovering_a_writer_of_the_log() {
+    LOGGING.die_everywhere();
 }
 
 #[test]
