@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{bench, block, clean, completions, graph, inspect, logs, ps, run, top};
+use crate::commands::{align, bench, block, clean, completions, graph, inspect, logs, ps, run, top};
 
 /// Streaming pipelines whose every block may be its own process
 #[derive(Parser)]
@@ -32,6 +32,8 @@ pub enum Command {
     Graph(graph::Args),
     /// Remove what dead ponds left behind
     Clean(clean::Args),
+    /// Align recorded events of several streams by their timestamps
+    Align(align::Args),
     /// Measure this machine: latency, throughput, recovery
     Bench(bench::Args),
     /// Print a script that completes arguments in a shell

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Cli, Command, UsageError};
-use commands::{bench, block, clean, completions, graph, inspect, logs, ps, run, top};
+use commands::{align, bench, block, clean, completions, graph, inspect, logs, ps, run, top};
 
 /// The arguments are wrong; the same code that clap uses.
 const EXIT_USAGE: u8 = 2;
@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Command::Graph(args) => graph::run(args),
         Command::Completions(args) => completions::run(args),
         Command::Clean(args) => clean::run(args),
+        Command::Align(args) => align::run(args),
         Command::Bench(args) => bench::run(args),
         Command::BenchPeer(args) => bench::run_peer(args),
     };

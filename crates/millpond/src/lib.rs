@@ -18,6 +18,7 @@
 //! # Ok::<(), millpond::Error>(())
 //! ```
 
+pub mod align;
 mod block;
 mod blocks;
 pub mod bus;
@@ -61,7 +62,9 @@ pub use statistics::{BlockStatistics, LatencySummary, Stage};
 
 pub use tracing;
 
-pub use millpond_shm::{Buffer, BufferMut, DType, Policy, StreamFormat, Timestamp};
+pub use millpond_shm::{
+    Buffer, BufferMut, DType, Policy, StreamFormat, TimeRange, Timestamp, ns_to_sample, sample_to_ns,
+};
 
 /// What the author of a block needs.
 pub mod prelude {

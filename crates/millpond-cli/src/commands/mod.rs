@@ -1,5 +1,6 @@
 //! One command a file. Each has `Args`, which clap fills, and `run`, which does it.
 
+pub mod align;
 pub mod bench;
 pub mod block;
 pub mod clean;

@@ -1,0 +1,341 @@
+//! The engine around a policy: takes items in, keeps bounds and time, and asks the policy for sets.
+
+use super::inputs::{Counters, Inputs, Inserted, PortConfig, PortSet, Reason};
+use super::{Policy, Step};
+
+/// What all ports have in common.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// One for each port, 64 at most.
+    pub ports: Vec<PortConfig>,
+    /// What happens to an item that comes to a full port.
+    pub overflow: Overflow,
+    /// Sets that lack a required port because of a timeout are made all the same; otherwise they are dropped.
+    pub emit_partial: bool,
+}
+
+impl Config {
+    /// `count` ports that are all the same.
+    pub fn of(count: usize, port: PortConfig) -> Self {
+        Self { ports: vec![port; count], overflow: Overflow::Sync, emit_partial: false }
+    }
+}
+
+/// What happens to an item that comes to a full port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// It is given back: the sender has to wait. Nothing is ever dropped.
+    Sync,
+    /// The oldest item of the port is dropped for it. No sender ever waits.
+    Async,
+    /// Like `Sync` until the sender has waited for so long, then like `Async`.
+    Hybrid {
+        /// How long a sender waits at most.
+        deadline_ns: u64,
+    },
+}
+
+/// What became of an item in [`Aligner::push`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "an item may have been given back"]
+pub enum Pushed<T> {
+    /// It is held.
+    Held,
+    /// The port is full: push it again when sets have been made.
+    Full(T),
+    /// It was dropped for this reason, which has been counted; here it is, for whoever wants to see it.
+    Dropped(Reason, T),
+    /// It is held, and the oldest item was dropped to make room.
+    Replaced(T),
+    /// It was late, and a window took it all the same.
+    TakenLate,
+}
+
+impl<T> Pushed<T> {
+    /// For tests and examples.
+    ///
+    /// # Panics
+    /// If the item is not held.
+    pub fn expect_held(self) {
+        let what = match self {
+            Pushed::Held => return,
+            Pushed::Full(_) => "given back: the port is full".to_owned(),
+            Pushed::Dropped(reason, _) => format!("dropped: {reason}"),
+            Pushed::Replaced(_) => "held in the place of the oldest".to_owned(),
+            Pushed::TakenLate => "taken late".to_owned(),
+        };
+        panic!("the item was {what}");
+    }
+}
+
+/// What came of [`Aligner::poll`].
+#[derive(Debug)]
+pub enum Poll<S> {
+    /// A set. There may be more.
+    Set(S),
+    /// Nothing can be decided before more comes.
+    Waiting,
+    /// No set will come any more: a port without which there are none has ended.
+    Done,
+}
+
+/// Why nothing moves: a port is full while the policy waits for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stall {
+    /// The port that takes no more items.
+    pub full: usize,
+    /// The ports that have to move first.
+    pub waits_for: PortSet,
+}
+
+/// Aligns the items of several ports by a policy. See the [module](crate::align).
+pub struct Aligner<T, P> {
+    inputs: Inputs<T>,
+    policy: P,
+    overflow: Overflow,
+    /// What [`Policy::step`] said last; movements of other ports change nothing.
+    waits_for: PortSet,
+    /// The policy has to be asked again.
+    has_news: bool,
+    is_done: bool,
+    clock_ns: i64,
+    /// Since when the ports waited for have kept a set from being made.
+    waiting_since_ns: Option<i64>,
+    /// Since when each port has been giving items back.
+    full_since_ns: Vec<Option<i64>>,
+    sets: u64,
+    degraded: u64,
+}
+
+impl<T, P: Policy<T>> Aligner<T, P> {
+    /// An aligner to which nothing has come.
+    ///
+    /// # Panics
+    /// If there is no port, no required port, more than 64, or one that cannot hold two items.
+    pub fn new(policy: P, config: Config) -> Self {
+        let ports = &config.ports;
+        assert!((1..=PortSet::MAX_PORTS).contains(&ports.len()), "an aligner has 1 to 64 ports");
+        assert!(ports.iter().any(|port| !port.optional), "at least one port must be required");
+        assert!(ports.iter().all(|port| port.depth >= 2), "a port must be able to hold 2 items");
+        let waits_for = PortSet::all(ports.len());
+        Self {
+            full_since_ns: vec![None; ports.len()],
+            inputs: Inputs::new(config.ports, config.emit_partial),
+            policy,
+            overflow: config.overflow,
+            waits_for,
+            has_news: true,
+            is_done: false,
+            clock_ns: i64::MIN,
+            waiting_since_ns: None,
+            sets: 0,
+            degraded: 0,
+        }
+    }
+
+    /// Takes an item in. [`poll`](Aligner::poll) then says what comes of it.
+    ///
+    /// # Panics
+    /// If there is no such port.
+    #[inline]
+    pub fn push(&mut self, port: usize, stamp_ns: i64, item: T) -> Pushed<T> {
+        let is_retry = self.full_since_ns[port].is_some();
+        self.inputs.ports[port].counters.received += u64::from(!is_retry);
+        if self.is_done {
+            return self.drop(port, Reason::Unmatched, item);
+        }
+        if self.inputs.inactive.contains(port) {
+            if stamp_ns <= self.policy.frontier_ns() {
+                self.inputs.ports[port].counters.late += 1;
+                return self.drop(port, Reason::Late, item);
+            }
+            self.rejoin(port);
+        }
+        match self.inputs.insert(port, stamp_ns, item) {
+            Inserted::Held => {
+                self.full_since_ns[port] = None;
+                self.has_news |= self.waits_for.contains(port);
+                Pushed::Held
+            }
+            Inserted::Duplicate(item) => self.drop(port, Reason::Duplicate, item),
+            Inserted::Late(item) => {
+                self.inputs.ports[port].counters.late += 1;
+                match self.policy.take_late(&self.inputs, port, stamp_ns, item) {
+                    None => {
+                        self.has_news = true;
+                        Pushed::TakenLate
+                    }
+                    Some(item) => self.drop(port, Reason::Late, item),
+                }
+            }
+            Inserted::Full(item) => self.push_to_full(port, stamp_ns, item),
+        }
+    }
+
+    fn push_to_full(&mut self, port: usize, stamp_ns: i64, item: T) -> Pushed<T> {
+        let since_ns = *self.full_since_ns[port].get_or_insert(self.clock_ns);
+        let must_wait = match self.overflow {
+            Overflow::Sync => true,
+            Overflow::Async => false,
+            Overflow::Hybrid { deadline_ns } => self.clock_ns.abs_diff(since_ns) < deadline_ns,
+        };
+        if must_wait {
+            // A queue full of items that may not be settled before more come would stay full for ever.
+            let input = &mut self.inputs.ports[port];
+            if input.head_ns().is_none()
+                && let Some(front) = input.held.front()
+            {
+                let bound_ns = front.stamp_ns.saturating_add(1);
+                input.raise_bound(bound_ns);
+                self.has_news = true;
+            }
+            return Pushed::Full(item);
+        }
+        let oldest = self.policy.give_up_oldest(&mut self.inputs, port);
+        self.has_news = true;
+        match (self.inputs.insert(port, stamp_ns, item), oldest) {
+            (Inserted::Held, Some(oldest)) => {
+                self.full_since_ns[port] = None;
+                Pushed::Replaced(oldest)
+            }
+            (Inserted::Held, None) => Pushed::Held,
+            (Inserted::Late(item) | Inserted::Duplicate(item) | Inserted::Full(item), _) => {
+                Pushed::Full(item)
+            }
+        }
+    }
+
+    fn drop(&mut self, port: usize, reason: Reason, item: T) -> Pushed<T> {
+        self.full_since_ns[port] = None;
+        self.inputs.count_dropped(port, reason);
+        Pushed::Dropped(reason, item)
+    }
+
+    fn rejoin(&mut self, port: usize) {
+        self.inputs.ports[port].inactive = false;
+        self.inputs.inactive.remove(port);
+        self.has_news = true;
+    }
+
+    /// A port promises that nothing earlier than `bound_ns` will come. A promise can't be taken back.
+    pub fn advance(&mut self, port: usize, bound_ns: i64) {
+        if self.inputs.inactive.contains(port) && bound_ns > self.policy.frontier_ns() {
+            self.rejoin(port);
+        }
+        // Only the end of the stream is infinite.
+        self.inputs.ports[port].raise_bound(bound_ns.min(i64::MAX - 1));
+        self.has_news |= self.waits_for.contains(port);
+    }
+
+    /// Nothing will come on a port any more.
+    pub fn end(&mut self, port: usize) {
+        let input = &mut self.inputs.ports[port];
+        input.raise_bound(i64::MAX);
+        input.ended = true;
+        self.inputs.ports[port].inactive = false;
+        self.inputs.inactive.remove(port);
+        self.has_news = true;
+    }
+
+    /// Makes the next set, if what has come suffices.
+    #[inline]
+    pub fn poll(&mut self) -> Poll<P::Set<'_>> {
+        if !self.has_news {
+            return if self.is_done { Poll::Done } else { Poll::Waiting };
+        }
+        match self.policy.step(&mut self.inputs) {
+            Step::Set => {
+                self.sets += 1;
+                self.degraded += u64::from(!self.inputs.inactive.is_empty());
+                Poll::Set(self.policy.set(&self.inputs))
+            }
+            step => {
+                self.has_news = false;
+                (self.waits_for, self.waiting_since_ns) = match step {
+                    Step::Waiting(ports) => (ports, Some(self.clock_ns)),
+                    Step::Idle(ports) => (ports, None),
+                    Step::Set | Step::Done => (PortSet::EMPTY, None),
+                };
+                self.is_done = step == Step::Done;
+                if self.is_done { Poll::Done } else { Poll::Waiting }
+            }
+        }
+    }
+
+    /// Says what time it is on the caller's clock, which never goes back. Ports that have kept the others waiting for longer than their
+    /// timeout are given up waiting for; [`poll`](Aligner::poll) then says what comes of it.
+    ///
+    /// A timeout counts from the last movement of any port that is waited for: while several are, it is none's fault alone.
+    pub fn set_clock(&mut self, now_ns: i64) {
+        self.clock_ns = self.clock_ns.max(now_ns);
+        let Some(since_ns) = self.waiting_since_ns.filter(|_| !self.has_news) else { return };
+        for index in self.waits_for.iter() {
+            let port = &mut self.inputs.ports[index];
+            let deadline_ns = port.config.timeout_ns.map(|timeout| since_ns.saturating_add_unsigned(timeout));
+            if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= self.clock_ns) {
+                // What was kept for possible predecessors is all there is.
+                if let Some((_, newest_ns)) = port.span_ns {
+                    port.raise_bound(newest_ns.saturating_add(1));
+                }
+                port.inactive = true;
+                self.inputs.inactive.insert(index);
+                self.has_news = true;
+            }
+        }
+    }
+
+    /// When [`set_clock`](Aligner::set_clock) will give up a port, unless something moves before.
+    pub fn deadline_ns(&self) -> Option<i64> {
+        let since_ns = self.waiting_since_ns.filter(|_| !self.has_news)?;
+        let timeouts = self.waits_for.iter().filter_map(|port| self.inputs.ports[port].config.timeout_ns);
+        timeouts.min().map(|timeout_ns| since_ns.saturating_add_unsigned(timeout_ns))
+    }
+
+    /// Starts a new epoch, when a clock was set back or a log begins anew: what is held is dropped, and stamps may begin anywhere. To
+    /// keep what is held, [`end`](Aligner::end) all ports and [`poll`](Aligner::poll) first.
+    pub fn reset(&mut self) {
+        self.inputs.reset();
+        self.policy.reset();
+        self.waits_for = self.inputs.all();
+        (self.has_news, self.is_done, self.waiting_since_ns) = (true, false, None);
+        self.full_since_ns.fill(None);
+    }
+
+    /// The full port that waits for others, if nothing can move before they do.
+    pub fn stall(&self) -> Option<Stall> {
+        let full = self.full_since_ns.iter().position(Option::is_some)?;
+        (!self.has_news && !self.waits_for.contains(full))
+            .then_some(Stall { full, waits_for: self.waits_for })
+    }
+
+    /// The ports that are not waited for, because they kept the others waiting too long.
+    pub fn inactive(&self) -> PortSet {
+        self.inputs.inactive
+    }
+
+    /// What has happened on a port.
+    ///
+    /// # Panics
+    /// If there is no such port.
+    pub fn counters(&self, port: usize) -> &Counters {
+        &self.inputs.ports[port].counters
+    }
+
+    /// How many sets were made.
+    pub fn sets(&self) -> u64 {
+        self.sets
+    }
+
+    /// How many of them without a port that was inactive.
+    pub fn degraded(&self) -> u64 {
+        self.degraded
+    }
+
+    /// The mean distance of two items on a port, once two have come.
+    pub fn period_ns(&self, port: usize) -> Option<f64> {
+        let port = self.inputs.ports.get(port)?;
+        let (first_ns, newest_ns) = port.span_ns?;
+        (port.counters.received > 1)
+            .then(|| newest_ns.abs_diff(first_ns) as f64 / (port.counters.received - 1) as f64)
+    }
+}
