@@ -313,6 +313,14 @@ impl<T, P: Policy<T>> Aligner<T, P> {
         self.inputs.inactive
     }
 
+    /// Nothing earlier than this is taken on a port any more; `i64::MIN` before anything has come, `i64::MAX` after its end.
+    ///
+    /// # Panics
+    /// If there is no such port.
+    pub fn bound_ns(&self, port: usize) -> i64 {
+        self.inputs.ports[port].bound_ns
+    }
+
     /// What has happened on a port.
     ///
     /// # Panics
