@@ -94,6 +94,7 @@ pub struct Output {
     allocator: Allocator,
     /// A corrupt connection, reported once.
     broken: Option<String>,
+    abandoned: bool,
 }
 
 impl Output {
@@ -114,6 +115,7 @@ impl Output {
             waiter,
             allocator: Allocator::new(session),
             broken: None,
+            abandoned: false,
         }
     }
 
@@ -333,6 +335,12 @@ impl Output {
             crash_point!(EndStored);
             lane.ring(pond);
         }
+    }
+
+    /// Gives the sending end back without ending the stream: receivers are told that the sender has died, once they have received
+    /// what it had published. For a sender that could not go on.
+    pub fn abandon(mut self) {
+        self.abandoned = true;
     }
 
     /// Everything that can refuse a buffer, before anything is changed.
@@ -580,7 +588,7 @@ impl Drop for Output {
         if self.session.is_forked() {
             return;
         }
-        if !std::thread::panicking() {
+        if !self.abandoned && !std::thread::panicking() {
             self.finish();
         }
         if let Ok(registry) = self.session.lock_registry() {

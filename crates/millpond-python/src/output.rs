@@ -1,0 +1,280 @@
+//! `Output`: the sending end of a port.
+
+use crate::cell::{Cell, Close};
+use crate::error::{from_pond, from_send};
+use crate::frame::Frame;
+use crate::loan::Loan;
+use crate::numpy;
+use crate::stamp::{self, Wish};
+use crate::wait::{self, Step};
+use millpond_shm::{Buffer, BufferMut, DType, Error, Output as Port, Pond, SendError, SendReason, Timestamp};
+use pyo3::exceptions::{PyTimeoutError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyBytes};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The sending end and the number of the next frame.
+pub(crate) struct Sender {
+    port: Port,
+    sequence: u64,
+    pond: Pond,
+}
+
+/// The sending end of an output port; made by `Pond.output`.
+///
+/// `with port.loan(shape, dtype) as array:` lends shared memory to be filled and publishes it; `send` publishes a received
+/// frame, a loan, or a copy of an array. Closing the port ends the stream.
+#[pyclass(module = "millpond", frozen, weakref)]
+pub(crate) struct Output {
+    port: String,
+    cell: Arc<Cell<Sender>>,
+}
+
+impl Output {
+    pub(crate) fn new(port: String, output: Port, pond: Pond) -> Output {
+        let cell = Cell::new(format!("the output port `{port}`"), Sender { port: output, sequence: 0, pond });
+        Output { port, cell }
+    }
+
+    pub(crate) fn closable(&self) -> std::sync::Weak<dyn Close> {
+        let cell: Arc<dyn Close> = self.cell.clone();
+        Arc::downgrade(&cell)
+    }
+
+    /// A buffer for an array, waiting for one while the pool is exhausted.
+    fn allocate(
+        &self,
+        py: Python<'_>,
+        dtype: DType,
+        shape: &[u32],
+        timeout: Option<Duration>,
+    ) -> PyResult<BufferMut> {
+        let bytes = shape.iter().try_fold(dtype.size_bytes(), |n, &d| n.checked_mul(d as usize));
+        let bytes = bytes.ok_or_else(|| PyValueError::new_err(format!("shape: {shape:?} is too large")))?;
+        let mut buffer = match self.cell.with(|sender| Ok(sender.port.allocate(bytes)))? {
+            Ok(buffer) => buffer,
+            Err(Error::PoolExhausted { .. }) => {
+                let mut last = None;
+                let got = wait::in_slices(py, timeout, |slice| {
+                    match self.cell.with(|sender| Ok(sender.port.allocate_timeout(bytes, slice))) {
+                        Ok(Err(_)) if self.cell.is_closed() => Step::Over(Err(self.cell.closed())),
+                        Ok(Err(error @ Error::PoolExhausted { .. })) => {
+                            last = Some(error);
+                            Step::NotYet
+                        }
+                        Ok(result) => Step::Over(result.map_err(from_pond)),
+                        Err(error) => Step::Over(Err(error)),
+                    }
+                })?;
+                match (got, last) {
+                    (Some(buffer), _) => buffer,
+                    (None, Some(error)) => return Err(from_pond(error)),
+                    (None, None) => return Err(PyTimeoutError::new_err("no buffer became free in time")),
+                }
+            }
+            Err(error) => return Err(from_pond(error)),
+        };
+        buffer.set_array(dtype, shape).map_err(from_pond)?;
+        Ok(buffer)
+    }
+
+    /// For the memory that is lent.
+    pub(crate) fn pond(&self) -> PyResult<Pond> {
+        self.cell.with(|sender| Ok(sender.pond.clone()))
+    }
+
+    /// Stamps and numbers a buffer that is about to be published.
+    pub(crate) fn describe(&self, buffer: &mut BufferMut, wish: Wish) -> PyResult<()> {
+        let sequence = self.cell.with(|sender| {
+            sender.sequence += 1;
+            Ok(sender.sequence - 1)
+        })?;
+        buffer.set_sequence(sequence);
+        buffer.set_timestamp(match wish {
+            Wish::Stamp(stamp) => stamp,
+            Wish::AtPublishing => Timestamp::now(),
+        });
+        Ok(())
+    }
+
+    /// Sends a buffer, waiting for room with the GIL released. On failure the buffer comes back if there still is one.
+    pub(crate) fn publish(
+        &self,
+        py: Python<'_>,
+        buffer: Buffer,
+        timeout: Option<Duration>,
+    ) -> Result<(), (PyErr, Option<Buffer>)> {
+        let mut kept = Some(buffer);
+        let mut attempt = |slice: Option<Duration>| {
+            let sent = self.cell.with(|sender| {
+                let Some(buffer) = kept.take() else { return Ok(Ok(())) };
+                Ok(match slice {
+                    None => sender.port.try_send(buffer),
+                    Some(slice) => sender.port.send_timeout(buffer, slice),
+                })
+            })?;
+            Ok(match sent {
+                Ok(()) => None,
+                Err(SendError { reason, buffer }) => {
+                    kept = Some(buffer);
+                    Some(reason)
+                }
+            })
+        };
+        let result = match attempt(None) {
+            Ok(None) => return Ok(()),
+            Ok(Some(SendReason::Full)) => wait::in_slices(py, timeout, |slice| match attempt(Some(slice)) {
+                Ok(Some(SendReason::Timeout)) if self.cell.is_closed() => Step::Over(Err(self.cell.closed())),
+                Ok(Some(SendReason::Timeout)) => Step::NotYet,
+                other => Step::Over(other),
+            }),
+            other => other.map(Some),
+        };
+        match result {
+            Ok(Some(None)) => Ok(()),
+            Ok(Some(Some(reason))) => Err((from_send(&self.port, &reason), kept)),
+            Ok(None) => Err((from_send(&self.port, &SendReason::Timeout), kept)),
+            Err(error) => Err((error, kept)),
+        }
+    }
+}
+
+/// Reads a `shape` argument: an `int` or a sequence of them.
+fn shape_of(shape: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
+    if let Ok(one) = shape.extract::<u32>() {
+        return Ok(vec![one]);
+    }
+    shape.extract::<Vec<u32>>().map_err(|_| {
+        let found = shape.repr().map_or_else(|_| "something else".to_owned(), |r| r.to_string());
+        PyTypeError::new_err(format!("shape: expected an int or a tuple of ints from 0 on, found {found}"))
+    })
+}
+
+#[pymethods]
+impl Output {
+    /// Lends a buffer of shared memory to be filled: `with port.loan((480, 2), "float32", stamp="now") as array:`.
+    ///
+    /// Leaving the `with` block publishes it; an exception discards it. `stamp` is `None`, a `Timestamp`, an `int` of
+    /// nanoseconds since the Unix epoch, or `"now"` for the moment of publishing. The contents are those of an earlier use of the
+    /// memory until they are filled. Waits with the GIL released while every buffer is in use, at most `timeout` seconds
+    /// (`None`: without end), then raises `PoolExhaustedError`.
+    #[pyo3(signature = (shape, dtype=None, *, stamp=None, timeout=None))]
+    fn loan(
+        slf: &Bound<'_, Self>,
+        shape: &Bound<'_, PyAny>,
+        dtype: Option<&Bound<'_, PyAny>>,
+        stamp: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Loan> {
+        let py = slf.py();
+        let dtype = dtype.map_or(Ok(DType::U8), numpy::pond_dtype)?;
+        let (shape, wish) = (shape_of(shape)?, stamp::wish(stamp)?);
+        let buffer = slf.get().allocate(py, dtype, &shape, wait::timeout(timeout)?)?;
+        Loan::new(py, slf.clone().unbind(), buffer, dtype, &shape, wish)
+    }
+
+    /// Publishes a frame, a loan or an array.
+    ///
+    /// A frame goes on without being copied, with its stamp and number, and is used up. A loan is published as by leaving its
+    /// `with` block. Anything else is copied once into shared memory as `numpy.asarray` sees it. Waits with the GIL released
+    /// while a receiver's queue is full, at most `timeout` seconds (`None`: without end), then raises `TimeoutError`; what
+    /// was not sent stays with the caller.
+    #[pyo3(signature = (item, *, stamp=None, timeout=None))]
+    fn send(
+        slf: &Bound<'_, Self>,
+        item: &Bound<'_, PyAny>,
+        stamp: Option<&Bound<'_, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        let (py, this) = (slf.py(), slf.get());
+        let timeout = wait::timeout(timeout)?;
+        if let Ok(frame) = item.cast::<Frame>() {
+            if stamp.is_some() {
+                return Err(PyTypeError::new_err("stamp: a frame keeps its own; others may see it, too"));
+            }
+            let frame = frame.get();
+            return this.publish(py, frame.take(py)?, timeout).map_err(|(error, buffer)| {
+                buffer.into_iter().for_each(|buffer| frame.restore(buffer));
+                error
+            });
+        }
+        if let Ok(loan) = item.cast::<Loan>() {
+            let wish = stamp.is_some().then(|| stamp::wish(stamp)).transpose()?;
+            return loan.get().publish(py, this, wish, timeout);
+        }
+        let wish = stamp::wish(stamp)?;
+        let numpy = py.import("numpy")?;
+        let is_bytes = item.is_instance_of::<PyBytes>() || item.is_instance_of::<PyByteArray>();
+        let (array, dtype) = if is_bytes {
+            (numpy.call_method1("frombuffer", (item, "u1"))?, DType::Bytes)
+        } else {
+            let array = numpy.call_method1("asarray", (item,))?;
+            let dtype = numpy::pond_dtype(&array.getattr("dtype")?)?;
+            (array, dtype)
+        };
+        let shape = shape_of(&array.getattr("shape")?)?;
+        let buffer = this.allocate(py, dtype, &shape, timeout)?;
+        let loan = Loan::new(py, slf.clone().unbind(), buffer, dtype, &shape, wish)?;
+        loan.fill(py, &array)?;
+        loan.publish(py, this, None, timeout)
+    }
+
+    /// The port's full name: `block.port`.
+    #[getter]
+    fn name(&self) -> &str {
+        &self.port
+    }
+
+    /// Number of connections now. What is sent without any is dropped, and counted by the pond.
+    #[getter]
+    fn connections(&self) -> PyResult<usize> {
+        self.cell.with(|sender| Ok(sender.port.connections()))
+    }
+
+    /// Number that the next frame will carry.
+    #[getter]
+    fn next_sequence(&self) -> PyResult<u64> {
+        self.cell.with(|sender| Ok(sender.sequence))
+    }
+
+    /// Ends the stream: every receiver gets the end after the last frame. Sending afterwards goes on with the stream.
+    fn finish(&self, py: Python<'_>) -> PyResult<()> {
+        py.detach(|| {
+            self.cell.with(|sender| {
+                sender.port.finish();
+                Ok(())
+            })
+        })
+    }
+
+    /// Ends the stream and gives the port back.
+    fn close(&self, py: Python<'_>) {
+        self.cell.close(py);
+    }
+
+    fn __enter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    /// Ends the stream; on an exception it is broken off instead: receivers are told that the sender has died.
+    #[pyo3(signature = (exc_type=None, exc=None, traceback=None))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        exc_type: Option<Bound<'_, PyAny>>,
+        exc: Option<Bound<'_, PyAny>>,
+        traceback: Option<Bound<'_, PyAny>>,
+    ) {
+        let _ = (exc, traceback);
+        let (sender, failed) = (self.cell.take(py), exc_type.is_some());
+        py.detach(|| match sender {
+            Some(sender) if failed => sender.port.abandon(),
+            sender => drop(sender),
+        });
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<millpond.Output {}>", self.port)
+    }
+}
