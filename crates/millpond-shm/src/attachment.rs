@@ -104,6 +104,8 @@ impl Attachment {
         process.start_time.store(identity.start_time, Ordering::Relaxed);
         process.role.store(role as u32, Ordering::Relaxed);
         process.control_fd.store(control_fd.as_raw_fd() as u32, Ordering::Relaxed);
+        let wake_inode = rustix::fs::fstat(&wake_write).doing(|| "look at a pipe".to_owned())?.st_ino;
+        process.wake_inode.store(wake_inode, Ordering::Relaxed);
         process.wake_fd.store(wake_write.as_raw_fd() as u32, Ordering::Relaxed);
         process.heartbeat_ns.store(time::monotonic_ns(), Ordering::Relaxed);
         process.attached_unix_ns.store(time::unix_ns() as u64, Ordering::Relaxed);

@@ -6,8 +6,8 @@ use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::layout::{
     self, BlockRecord, Header, LOG_LINES, LaneRecord, LogRecord, MAX_BLOCKS, MAX_CONNECTIONS, MAX_MAILBOXES,
-    MAX_POOLS, MAX_PORTS, MAX_PROCESSES, MAX_WAITERS, MailboxBody, MailboxRecord, PoolRecord, PortRecord,
-    Process, Settings, SlotRecord, Tables, WaiterSlot,
+    MAX_POOLS, MAX_PORTS, MAX_PROCESSES, MAX_SHARES, MAX_WAITERS, MailboxBody, MailboxRecord, PoolRecord,
+    PortRecord, Process, Settings, SlotRecord, Tables, WaiterSlot,
 };
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::memory::Mapping;
@@ -214,27 +214,30 @@ impl Control {
     }
 
     /// Every pool that is ready and lies inside the table.
-    pub(crate) fn ready_pools(&self) -> impl Iterator<Item = (usize, &PoolRecord)> {
-        (0..MAX_POOLS).filter_map(|i| Some((i, self.pool(i)?))).filter(|(_, p)| {
-            let first = u64::from(p.first_slot.load(Ordering::Relaxed));
-            let blocks = u64::from(p.blocks.load(Ordering::Relaxed));
-            p.state.load(Ordering::Acquire) == 1 && first + blocks <= u64::from(self.table_slots)
+    pub(crate) fn ready_pools(&self) -> impl Iterator<Item = ReadyPool<'_>> {
+        (0..MAX_POOLS).filter_map(|index| {
+            let record = self.pool(index)?;
+            let ready = record.state.load(Ordering::Acquire) == 1;
+            let pool = ReadyPool {
+                index,
+                record,
+                first_slot: record.first_slot.load(Ordering::Relaxed),
+                blocks: record.blocks.load(Ordering::Relaxed),
+                share_blocks: record.share_blocks.load(Ordering::Relaxed).max(1),
+                shares: record.shares.load(Ordering::Relaxed).min(MAX_SHARES as u32),
+            };
+            let end = pool.first_slot.checked_add(pool.blocks)?;
+            (ready && end <= self.table_slots).then_some(pool)
         })
     }
 
     /// Slots of every share that has memory (the others have never held a buffer, and touching them would cost memory).
     pub(crate) fn committed_slots(&self) -> impl Iterator<Item = (u32, &SlotRecord)> {
-        self.ready_pools().flat_map(move |(_, pool)| {
-            let first = pool.first_slot.load(Ordering::Relaxed);
-            let blocks = pool.blocks.load(Ordering::Relaxed);
-            let per_share = pool.share_blocks.load(Ordering::Relaxed).max(1);
-            pool.share_committed.iter().enumerate().filter(|(_, c)| c.load(Ordering::Acquire) == 1).flat_map(
-                move |(share, _)| {
-                    let from = (share as u32).saturating_mul(per_share).min(blocks);
-                    let to = from.saturating_add(per_share).min(blocks);
-                    (first + from..first + to).filter_map(move |slot| Some((slot, self.slot(slot)?)))
-                },
-            )
+        self.ready_pools().flat_map(move |pool| {
+            (0..MAX_SHARES as u32)
+                .filter(move |share| pool.is_committed(*share))
+                .flat_map(move |share| pool.share_slots(share))
+                .filter_map(move |slot| Some((slot, self.slot(slot)?)))
         })
     }
 
@@ -245,6 +248,31 @@ impl Control {
             let word = process.state.load(Ordering::Acquire);
             (word >> 56 != PROCESS_FREE).then_some((slot as u16, process, word >> 56, word as u32))
         })
+    }
+}
+
+/// A pool's place in the table, read once and checked: the record may change under a stray write.
+#[derive(Clone, Copy)]
+pub(crate) struct ReadyPool<'a> {
+    pub(crate) index: usize,
+    pub(crate) record: &'a PoolRecord,
+    pub(crate) first_slot: u32,
+    pub(crate) blocks: u32,
+    pub(crate) shares: u32,
+    share_blocks: u32,
+}
+
+impl ReadyPool<'_> {
+    /// The slots of a share; none beyond the last.
+    pub(crate) fn share_slots(&self, share: u32) -> std::ops::Range<u32> {
+        let from = share.saturating_mul(self.share_blocks).min(self.blocks);
+        let to = from.saturating_add(self.share_blocks).min(self.blocks);
+        self.first_slot + from..self.first_slot + to
+    }
+
+    /// Whether a share has memory.
+    pub(crate) fn is_committed(&self, share: u32) -> bool {
+        self.record.share_committed.get(share as usize).is_some_and(|c| c.load(Ordering::Acquire) == 1)
     }
 }
 

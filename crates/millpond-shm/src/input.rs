@@ -160,9 +160,9 @@ impl Input {
         let Taken::Entry { cell, .. } = lane.end.lane.claim_exclusive(&pond, pond.me, position) else {
             return None;
         };
-        lane.next = position + 1;
+        lane.next = position.wrapping_add(1);
         lane.prefetch_ahead(pond);
-        lane.end.lane.advance(position + 1); // x3
+        lane.end.lane.advance(lane.next); // x3
         crash_point!(PopExclusiveDone);
         lane.ended = false;
         lane.tell_sender(pond);
@@ -280,7 +280,7 @@ impl Input {
         }
         let waiting = |l: &Lane| {
             let from = if l.end.shared { l.end.record.head.load(Ordering::Acquire) } else { l.next };
-            l.end.lane.next_unpublished(from) - from
+            l.end.lane.next_unpublished(from).wrapping_sub(from)
         };
         self.lanes.iter().map(waiting).sum()
     }
@@ -404,7 +404,7 @@ impl Lane {
         }
         let taken = self.end.lane.claim_exclusive(&pond, pond.me, self.next);
         if let Taken::Entry { cell, position } = taken {
-            self.next = position + 1;
+            self.next = position.wrapping_add(1);
             self.prefetch_ahead(pond);
             match &self.finisher {
                 None => {
@@ -426,7 +426,7 @@ impl Lane {
     fn prefetch_ahead(&self, pond: &'static Attachment) {
         // The next cell first: it is looked at anyway, whereas one further on may pull its line from under the sender.
         if self.end.lane.published(self.next).is_some()
-            && let Some(cell) = self.end.lane.published(self.next + PREFETCH_AHEAD)
+            && let Some(cell) = self.end.lane.published(self.next.wrapping_add(PREFETCH_AHEAD))
             && let Some(record) = pond.control.slot(cell.reference().slot)
         {
             crate::prefetch::for_writing(record);
@@ -483,17 +483,17 @@ impl Lane {
         let first = self.next;
         let mut trouble = None;
         // The lines of the entries lie in the sender's cache: ask for all of them, then take one after the other.
-        for position in (first..).take(max.min(MAX_BATCH)) {
+        for position in (0..max.min(MAX_BATCH) as u64).map(|n| first.wrapping_add(n)) {
             let Some(cell) = self.end.lane.published(position) else { break };
             if let Some(record) = pond.control.slot(cell.reference().slot) {
                 crate::prefetch::for_writing(record);
             }
         }
-        while self.next - first < max.min(MAX_BATCH) as u64 {
+        while self.next.wrapping_sub(first) < max.min(MAX_BATCH) as u64 {
             match self.end.lane.claim_exclusive(&pond, pond.me, self.next) {
                 Taken::Empty => break,
                 Taken::Entry { cell, position } => {
-                    self.next += 1;
+                    self.next = self.next.wrapping_add(1);
                     crash_point!(PopBatchBetween);
                     match Buffer::taken(pond, cell.reference(), cell.flags() & REDELIVERED != 0, false) {
                         Some(buffer) => into.push(buffer),
@@ -661,7 +661,7 @@ impl Finisher {
                 slot.references.release(reference.token); // k1
             }
             crash_point!(FinishFreed);
-            self.record.head.store(head + 1, Ordering::Release); // k2
+            self.record.head.store(head.wrapping_add(1), Ordering::Release); // k2
             crash_point!(FinishDone);
             moved = true;
         }

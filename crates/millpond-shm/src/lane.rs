@@ -71,11 +71,10 @@ impl<'a> Lane<'a> {
 
     /// The first position from `from` on that is not published. At most one lap.
     pub(crate) fn next_unpublished(&self, from: u64) -> u64 {
-        let mut position = from;
-        while position - from < self.cells.len() as u64 && self.published(position).is_some() {
-            position += 1;
-        }
-        position
+        // Wrapping, here and wherever a position comes from shared memory: it may be anything.
+        let unpublished = |n: &u64| self.published(from.wrapping_add(*n)).is_none();
+        let entries = self.cells.len() as u64;
+        from.wrapping_add((0..entries).find(unpublished).unwrap_or(entries))
     }
 
     /// p1: the reference becomes the entry at `position`.
@@ -153,7 +152,12 @@ impl<'a> Lane<'a> {
                 crash_point!(PopSharedClaimed);
             }
             // Always tried: a lost race here means that somebody helped, not that the pop failed. (q3)
-            let _ = self.head.compare_exchange(position, position + 1, Ordering::Release, Ordering::Relaxed);
+            let _ = self.head.compare_exchange(
+                position,
+                position.wrapping_add(1),
+                Ordering::Release,
+                Ordering::Relaxed,
+            );
             if won {
                 crash_point!(PopSharedDone);
                 return Taken::Entry { cell, position };
@@ -182,7 +186,12 @@ impl<'a> Lane<'a> {
         if won {
             crash_point!(DropOldestClaimed);
         }
-        let _ = self.head.compare_exchange(position, position + 1, Ordering::Release, Ordering::Relaxed); // o3
+        let _ = self.head.compare_exchange(
+            position,
+            position.wrapping_add(1),
+            Ordering::Release,
+            Ordering::Relaxed,
+        ); // o3
         if won {
             crash_point!(DropOldestDone);
         } else {

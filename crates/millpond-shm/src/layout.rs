@@ -202,6 +202,8 @@ shared! {
         heartbeat_ns: AtomicU64,
         /// Unix nanoseconds at which it attached. Its process.
         attached_unix_ns: AtomicU64,
+        /// Inode of that pipe: what `wake_fd` names must have it. Its process.
+        wake_inode: AtomicU64,
         /// What it calls itself. Its process.
         name: Name,
     }

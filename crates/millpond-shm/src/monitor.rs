@@ -5,10 +5,10 @@
 //! judged.
 
 use crate::attachment::{Role, identity_of};
-use crate::control::{Control, LANE_CLOSING, PROCESS_DEAD, PROCESS_LIVE, SHARED};
+use crate::control::{Control, LANE_CLOSING, PROCESS_DEAD, PROCESS_LIVE, ReadyPool, SHARED};
 use crate::error::{Error, Result};
 use crate::lane::Lane;
-use crate::layout::{LaneRecord, MAX_SHARES};
+use crate::layout::LaneRecord;
 use crate::mailbox::{self, MailboxInfo, MessageTotals};
 use crate::pond::open_memory;
 use crate::pools::EVERYBODY;
@@ -307,41 +307,31 @@ impl Monitor {
     }
 
     fn pools(&self) -> Vec<PoolInfo> {
-        let pool = |(index, record): (usize, &crate::layout::PoolRecord)| {
-            let blocks = record.blocks.load(Ordering::Relaxed);
-            let first = record.first_slot.load(Ordering::Relaxed);
-            let per_share = record.share_blocks.load(Ordering::Relaxed).max(1);
-            let count = record.shares.load(Ordering::Relaxed).min(MAX_SHARES as u32);
-            let shares: Vec<ShareInfo> = (0..count)
+        let pool = |pool: ReadyPool<'_>| {
+            let is_free = |slot: &u32| self.control.slot(*slot).is_some_and(|s| s.references.is_free());
+            let shares: Vec<ShareInfo> = (0..pool.shares)
                 .map(|share| {
-                    let owner = record.share_owners[share as usize].load(Ordering::Relaxed);
-                    let committed = record.share_committed[share as usize].load(Ordering::Acquire) == 1;
-                    let from = share.saturating_mul(per_share).min(blocks);
-                    let to = from.saturating_add(per_share).min(blocks);
-                    let is_free =
-                        |slot: &u32| self.control.slot(*slot).is_some_and(|s| s.references.is_free());
-                    let free = if committed {
-                        (first + from..first + to).filter(is_free).count() as u32
-                    } else {
-                        to - from
-                    };
+                    let owner = pool.record.share_owners[share as usize].load(Ordering::Relaxed);
+                    let committed = pool.is_committed(share);
+                    let slots = pool.share_slots(share);
+                    let blocks = slots.len() as u32;
                     ShareInfo {
                         owner_pid: if owner == EVERYBODY { None } else { self.pid(owner) },
                         open: owner == EVERYBODY,
                         committed,
-                        blocks: to - from,
-                        free,
+                        blocks,
+                        free: if committed { slots.filter(is_free).count() as u32 } else { blocks },
                     }
                 })
                 .collect();
             let free = shares.iter().map(|s| s.free).sum();
             PoolInfo {
-                index,
-                block_bytes: record.block_bytes.load(Ordering::Relaxed),
-                blocks,
+                index: pool.index,
+                block_bytes: pool.record.block_bytes.load(Ordering::Relaxed),
+                blocks: pool.blocks,
                 free,
-                used: blocks.saturating_sub(free),
-                exhausted: record.exhausted.load(Ordering::Relaxed),
+                used: pool.blocks.saturating_sub(free),
+                exhausted: pool.record.exhausted.load(Ordering::Relaxed),
                 shares,
             }
         };
@@ -413,7 +403,7 @@ impl Monitor {
                 _ => "open",
             },
             depth: record.depth.load(Ordering::Relaxed),
-            queued: end - head,
+            queued: end.wrapping_sub(head),
             published: end.saturating_sub(base),
             taken: head.saturating_sub(base).saturating_sub(dropped_oldest),
             dropped_newest: record.dropped_newest.load(Ordering::Relaxed),
@@ -437,7 +427,7 @@ impl Monitor {
         let first = Look::take(self);
         let second = Look::take(self);
         let mut report = CheckReport {
-            slots: self.control.ready_pools().map(|(_, p)| u64::from(p.blocks.load(Ordering::Relaxed))).sum(),
+            slots: self.control.ready_pools().map(|p| u64::from(p.blocks)).sum(),
             ..CheckReport::default()
         };
         let settled = first.agreed(&second, &mut report);

@@ -272,24 +272,24 @@ impl Output {
         }
         // One connection is the case worth batching: all tokens, then all cells.
         let [lane] = &mut self.lanes[..] else { return self.send_one_by_one(buffers) };
-        if lane.end.depth - (lane.next - lane.head) < buffers.len() as u64 {
+        if lane.end.depth.saturating_sub(lane.next.wrapping_sub(lane.head)) < buffers.len() as u64 {
             lane.head = lane.end.record.head.load(Ordering::Acquire);
         }
-        let room = lane.end.depth.saturating_sub(lane.next - lane.head);
+        let room = lane.end.depth.saturating_sub(lane.next.wrapping_sub(lane.head));
         let fit = (room.min(buffers.len() as u64) as usize).min(MAX_BATCH);
         let all_plain = buffers.iter().take(fit).all(|b| std::ptr::eq(b.pond(), me) && b.owns_token());
         if fit == 0 || !all_plain {
             return self.send_one_by_one(buffers);
         }
         crash_point!(Described);
-        for (buffer, position) in buffers.iter().take(fit).zip(lane.next..) {
+        for (buffer, position) in buffers.iter().take(fit).zip((0..).map(|n| lane.next.wrapping_add(n))) {
             lane.end.lane.put_token(&buffer.record().references, buffer.reference().token, position);
         }
         crash_point!(BatchTokens);
         for buffer in buffers.drain(..fit) {
             let flags = if buffer.redelivered() { REDELIVERED } else { 0 };
             lane.end.lane.publish(lane.next, buffer.into_token(), flags);
-            lane.next += 1;
+            lane.next = lane.next.wrapping_add(1);
             crash_point!(BatchBetween);
         }
         lane.ring(me);
@@ -360,6 +360,15 @@ impl Output {
                     let port = port_name(&pond.control, lane.end.record.to_port.load(Ordering::Relaxed));
                     return Err(SendReason::ReceiverDied { port });
                 }
+                Err(SendReason::Broken { .. }) => {
+                    let port = port_name(&pond.control, lane.end.record.to_port.load(Ordering::Relaxed));
+                    let problem = format!(
+                        "pond `{}`: the connection to `{port}` is corrupt: {} buffers were sent and {} taken; some process wrote \
+                         where it must not. Disconnect it",
+                        pond.name, lane.next, lane.head
+                    );
+                    return Err(SendReason::Broken { problem });
+                }
                 Err(reason) => return Err(reason),
             }
         }
@@ -372,7 +381,7 @@ impl Output {
         let flags = if buffer.redelivered() { REDELIVERED } else { 0 };
         let Some(last) = self.lanes.len().checked_sub(1) else {
             let count = &self.port.unconnected;
-            count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
             crash_point!(DropCounted);
             return Ok(()); // dropping the buffer gives it back
         };
@@ -425,9 +434,18 @@ impl Output {
     }
 
     fn has_room_or_news(&mut self) -> bool {
-        self.port.epoch.load(Ordering::Acquire) != self.epoch
-            || self.lanes.iter_mut().all(|l| l.admits() == Ok(()))
-            || self.lanes.iter().any(Lane::lost_its_receiver)
+        if self.port.epoch.load(Ordering::Acquire) != self.epoch {
+            return true;
+        }
+        let mut full = false;
+        for lane in &mut self.lanes {
+            match lane.admits() {
+                Ok(()) => {}
+                Err(SendReason::Full) => full = true,
+                Err(_) => return true,
+            }
+        }
+        !full
     }
 
     /// Follows changes of the port's connections.
@@ -512,13 +530,20 @@ impl Lane {
         self.next.wrapping_sub(self.head) < self.end.depth
     }
 
-    /// Whether the policy lets a buffer be sent now. The port's name is filled in by the caller.
+    /// Whether the policy lets a buffer be sent now. The port's name, or the problem, is filled in by the caller.
     #[inline]
     fn admits(&mut self) -> std::result::Result<(), SendReason> {
         if self.gives_up && self.policy == Policy::Block && self.lost_its_receiver() {
             return Err(SendReason::ReceiverDied { port: String::new() });
         }
-        if self.policy == Policy::Block && !self.has_room() { Err(SendReason::Full) } else { Ok(()) }
+        if self.has_room() {
+            return Ok(());
+        }
+        // No room, or a head that cannot be: behind what is queued, or beyond what was sent.
+        if self.next.wrapping_sub(self.head) > self.end.lane.cells.len() as u64 {
+            return Err(SendReason::Broken { problem: String::new() });
+        }
+        if self.policy == Policy::Block { Err(SendReason::Full) } else { Ok(()) }
     }
 
     fn lost_its_receiver(&self) -> bool {
@@ -533,7 +558,7 @@ impl Lane {
         }
         let record = self.end.record;
         let count = |counter: &crate::sync::AtomicU64| {
-            counter.store(counter.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
             crash_point!(DropCounted);
         };
         if self.policy == Policy::DropOldest {
@@ -561,7 +586,7 @@ impl Lane {
     ) {
         self.end.lane.put_token(references, reference.token, self.next); // p1
         self.end.lane.publish(self.next, reference, flags); // p2
-        self.next += 1;
+        self.next = self.next.wrapping_add(1);
         self.ring(pond);
     }
 

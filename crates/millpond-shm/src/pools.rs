@@ -224,12 +224,12 @@ impl Registry<'_> {
         let mut index = 0;
         let mut first_slot = 0u32;
         let mut data_offset = 0u64;
-        for (i, ready) in pond.control.ready_pools() {
-            let blocks = ready.blocks.load(Ordering::Relaxed);
-            let bytes = u64::from(blocks).saturating_mul(ready.stride_bytes.load(Ordering::Relaxed));
-            let end = ready.data_offset.load(Ordering::Relaxed).saturating_add(bytes.min(1 << 61));
-            index = i + 1;
-            first_slot = first_slot.max(ready.first_slot.load(Ordering::Relaxed).saturating_add(blocks));
+        for ready in pond.control.ready_pools() {
+            let bytes =
+                u64::from(ready.blocks).saturating_mul(ready.record.stride_bytes.load(Ordering::Relaxed));
+            let end = ready.record.data_offset.load(Ordering::Relaxed).saturating_add(bytes.min(1 << 61));
+            index = ready.index + 1;
+            first_slot = first_slot.max(ready.first_slot.saturating_add(ready.blocks));
             data_offset = data_offset.max(round_up(end.min(1 << 62), PAGE_BYTES));
         }
         let Some(record) = pond.control.pool(index) else {
@@ -246,7 +246,7 @@ impl Registry<'_> {
                 what: format!("pond `{}`, pool of {} blocks", pond.name, config.blocks),
                 expected: format!(
                     "at most the {} free of {table} slots (make the pond with more table slots)",
-                    table - first_slot
+                    table.saturating_sub(first_slot)
                 ),
                 found: format!("{} blocks", config.blocks),
             });

@@ -43,14 +43,17 @@ impl Registry<'_> {
     pub(crate) fn recover(&self, dead: ProcessSlot) {
         // A recovery that was cut off after counting must end first: this one would overwrite its counts.
         let begun = |p: &Process| p.recovery_stage.load(Ordering::Acquire) != 0;
-        let cut_off = self
+        let cut_off: Vec<ProcessSlot> = self
             .pond
             .control
             .processes()
-            .find(|(slot, p, state, _)| *slot != dead && *state == PROCESS_DEAD && begun(p));
-        if let Some((other, ..)) = cut_off {
-            self.recover(other);
-        }
+            .filter(|(slot, p, state, _)| *slot != dead && *state == PROCESS_DEAD && begun(p))
+            .map(|(slot, ..)| slot)
+            .collect();
+        cut_off.into_iter().chain([dead]).for_each(|slot| self.recover_one(slot));
+    }
+
+    fn recover_one(&self, dead: ProcessSlot) {
         let Some(word) = self.give_back_all(dead) else { return };
         let header = self.pond.control.header();
         header.recoveries.fetch_add(1, Ordering::Relaxed);
@@ -146,11 +149,11 @@ impl Registry<'_> {
                 token.is_some_and(|t| t.load(Ordering::Acquire) == Token::taken(dead, lane.id, *position).0)
             };
             // An entry counts once, however often it comes again.
-            let entries =
-                head.max(record.redelivered_until.load(Ordering::Relaxed))..head + lane.cells.len() as u64;
+            let until = record.redelivered_until.load(Ordering::Relaxed);
+            let entries = (0..lane.cells.len() as u64).map(|n| head.wrapping_add(n)).filter(|p| *p >= until);
             let count = if self.redelivers(record) { entries.filter(is_taken).count() as u64 } else { 0 };
             let before = record.redelivered.load(Ordering::Relaxed);
-            record.redelivered_after.store(before + count, Ordering::Relaxed);
+            record.redelivered_after.store(before.wrapping_add(count), Ordering::Relaxed);
             crash_point!(RecoverRedeliveryCounted);
         }
     }
@@ -160,7 +163,7 @@ impl Registry<'_> {
         for (_, record, lane) in lanes.iter().filter(|l| takes_exclusively(l.1, dead)) {
             let redelivers = self.redelivers(record);
             let start = record.head.load(Ordering::Acquire);
-            for position in start..start + lane.cells.len() as u64 {
+            for position in (0..lane.cells.len() as u64).map(|n| start.wrapping_add(n)) {
                 let Some(cell) = lane.published(position) else { break };
                 let Some(token) = self.token(cell) else { break };
                 let word = token.load(Ordering::Acquire);
@@ -169,15 +172,16 @@ impl Registry<'_> {
                 }
                 if word == Token::taken(dead, lane.id, position).0 {
                     // The mark first: killed between the two, the undo is redone; the other way round it would go unmarked.
-                    if redelivers && record.redelivered_until.load(Ordering::Relaxed) < position + 1 {
-                        record.redelivered_until.store(position + 1, Ordering::Release);
+                    let until = position.wrapping_add(1);
+                    if redelivers && record.redelivered_until.load(Ordering::Relaxed) < until {
+                        record.redelivered_until.store(until, Ordering::Release);
                         crash_point!(RecoverMarkSet);
                     }
                     token.store(Token::queued(lane.id, position).0, Ordering::Release);
                     crash_point!(RecoverUndone);
                 } else {
                     // Finished (k1) but head not moved (k2): finishing goes in order, so this is the entry at head.
-                    record.head.store(position + 1, Ordering::Release);
+                    record.head.store(position.wrapping_add(1), Ordering::Release);
                     crash_point!(RecoverCommitted);
                 }
             }
@@ -217,7 +221,8 @@ impl Registry<'_> {
             }
             for (index, lane) in self.pond.control.live_lanes() {
                 let lost = losses.get(&(index as u16)).copied().unwrap_or(0);
-                lane.lost_after.store(lane.lost_in_hand.load(Ordering::Relaxed) + lost, Ordering::Relaxed);
+                let before = lane.lost_in_hand.load(Ordering::Relaxed);
+                lane.lost_after.store(before.wrapping_add(lost), Ordering::Relaxed);
                 crash_point!(RecoverLossCounted);
             }
             set_stage(process, LOSSES_COUNTED);
@@ -268,7 +273,12 @@ impl Registry<'_> {
                 if token.load(Ordering::Acquire) == Token::queued(lane.id, head).0 {
                     break;
                 }
-                let _ = record.head.compare_exchange(head, head + 1, Ordering::AcqRel, Ordering::Relaxed);
+                let _ = record.head.compare_exchange(
+                    head,
+                    head.wrapping_add(1),
+                    Ordering::AcqRel,
+                    Ordering::Relaxed,
+                );
                 crash_point!(RecoverHelped);
             }
         }
@@ -304,8 +314,8 @@ impl Registry<'_> {
     }
 
     fn give_back_shares(&self, dead: ProcessSlot) {
-        for (_, pool) in self.pond.control.ready_pools() {
-            for owner in &pool.share_owners[..MAX_SHARES] {
+        for pool in self.pond.control.ready_pools() {
+            for owner in &pool.record.share_owners[..MAX_SHARES] {
                 if owner.load(Ordering::Relaxed) == u32::from(dead) {
                     owner.store(0, Ordering::Release);
                     crash_point!(RecoverShareFreed);

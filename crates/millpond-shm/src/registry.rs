@@ -106,7 +106,7 @@ impl Registry<'_> {
             return Ok(index);
         }
         let header = self.pond.control.header();
-        let used = header.blocks_used.load(Ordering::Relaxed);
+        let used = header.blocks_used.load(Ordering::Relaxed).min(MAX_BLOCKS as u32);
         let unused =
             |i: &u32| self.pond.control.block(*i).is_some_and(|b| b.state.load(Ordering::Relaxed) == 0);
         let free = (0..used).find(unused).unwrap_or(used);
@@ -198,7 +198,7 @@ impl Registry<'_> {
             return Ok(index);
         }
         let header = self.pond.control.header();
-        let used = header.ports_used.load(Ordering::Relaxed);
+        let used = header.ports_used.load(Ordering::Relaxed).min(MAX_PORTS as u32);
         let unused =
             |i: &u32| self.pond.control.port(*i).is_some_and(|p| p.direction.load(Ordering::Relaxed) == 0);
         let free = (0..used).find(unused).unwrap_or(used);
@@ -566,7 +566,7 @@ impl Registry<'_> {
         let shared = target.shared.load(Ordering::Relaxed) == 1 || config.policy == Policy::DropOldest;
         let base = lane.head.load(Ordering::Relaxed);
         let ring = self.pond.control.ring(lane.ring_offset.load(Ordering::Relaxed), cells);
-        for position in base..base + u64::from(cells) {
+        for position in (0..u64::from(cells)).map(|n| base.wrapping_add(n)) {
             if let Some(cell) = ring.and_then(|r| r.get(position as usize & (cells as usize - 1))) {
                 cell.store(Cell::consumed(position, cells).0, Ordering::Relaxed);
             }
@@ -604,7 +604,7 @@ impl Registry<'_> {
         lane.state.store(LANE_ACTIVE, Ordering::Release);
         crash_point!(ConnectActive);
         let header = self.pond.control.header();
-        let used = header.lanes_used.load(Ordering::Relaxed);
+        let used = header.lanes_used.load(Ordering::Relaxed).min(MAX_CONNECTIONS as u32);
         header.lanes_used.store(used.max(index + 1), Ordering::Release);
         crash_point!(ConnectListed);
         for place in 0..MAX_CONSUMERS {
@@ -620,7 +620,7 @@ impl Registry<'_> {
     /// A free lane with a committed ring of that size.
     fn free_lane(&self, cells: u32) -> Result<(u32, &LaneRecord)> {
         let control = &self.pond.control;
-        let used = control.header().lanes_used.load(Ordering::Relaxed);
+        let used = control.header().lanes_used.load(Ordering::Relaxed).min(MAX_CONNECTIONS as u32);
         let is_free =
             |i: &u32| control.lane(*i).is_some_and(|l| l.state.load(Ordering::Relaxed) == LANE_FREE);
         let index = (0..used).find(is_free).unwrap_or(used);
@@ -632,17 +632,17 @@ impl Registry<'_> {
             .live_lanes()
             .map(|(_, l)| {
                 let start = l.ring_offset.load(Ordering::Relaxed);
-                (start, start + u64::from(l.ring_cells.load(Ordering::Relaxed)) * 8)
+                (start, start.saturating_add(u64::from(l.ring_cells.load(Ordering::Relaxed)) * 8))
             })
             .collect();
         taken.sort_unstable();
         let bytes = memory::round_up(u64::from(cells) * 8, 128);
         let mut offset = control.tables().rings;
         for (start, end) in taken {
-            if start >= offset + bytes {
+            if start >= offset.saturating_add(bytes) {
                 break;
             }
-            offset = offset.max(memory::round_up(end, 128));
+            offset = offset.max(memory::round_up(end.min(control.tables().bytes), 128));
         }
         if offset + bytes > control.tables().bytes {
             return Err(Error::OutOfMemory {
@@ -698,8 +698,8 @@ impl Registry<'_> {
         if let Some(cells) = cells {
             let ring = Lane { id: index as u16, head: &lane.head, cells };
             let mut head = lane.head.load(Ordering::Acquire);
-            let limit = head + cells.len() as u64;
-            while let Some(cell) = ring.published(head).filter(|_| head < limit) {
+            for _ in 0..cells.len() {
+                let Some(cell) = ring.published(head) else { break };
                 let reference = cell.reference();
                 let queued = Token::queued(ring.id, head).0;
                 let dropped = self
@@ -723,7 +723,7 @@ impl Registry<'_> {
                     dropped.store(after, Ordering::Relaxed);
                 }
                 crash_point!(TeardownEntry);
-                head += 1;
+                head = head.wrapping_add(1);
                 lane.head.store(head, Ordering::Release);
                 crash_point!(TeardownHead);
             }
@@ -787,10 +787,13 @@ impl Attachment {
         let pipe = rustix::fs::open(format!("/proc/{pid}/fd/{fd}"), flags, rustix::fs::Mode::empty())
             .doing(|| "open a watcher's pipe".to_owned());
         if let Ok(pipe) = pipe {
-            // Opened through a number in shared memory: write only into a pipe.
-            let is_pipe = rustix::fs::fstat(&pipe)
-                .is_ok_and(|s| rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Fifo);
-            if is_pipe {
+            // Opened through numbers in shared memory: write only into that very pipe, and never into somebody else's.
+            let inode = process.wake_inode.load(Ordering::Relaxed);
+            let is_its_pipe = rustix::fs::fstat(&pipe).is_ok_and(|s| {
+                rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Fifo
+                    && s.st_ino == inode
+            });
+            if is_its_pipe {
                 let _ = rustix::io::write(&pipe, b"p"); // full: it is awake already
             }
         }
