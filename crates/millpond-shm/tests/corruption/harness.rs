@@ -287,13 +287,14 @@ fn own_segment(name: &str) -> File {
     let header = page.split("\n## ").find(|s| s.starts_with("Header ")).expect("a header");
     let row = header.lines().find(|l| l.contains("| `name` |")).expect("a name");
     let at: u64 = row.split('|').nth(1).and_then(|c| c.trim().parse().ok()).expect("an offset");
+    let stored = [&(name.len() as u64).to_le_bytes(), name.as_bytes()].concat();
     let found = std::fs::read_dir("/proc/self/fd").expect("descriptors").flatten().find_map(|fd| {
         let link = std::fs::read_link(fd.path()).ok()?;
         let ours = link.to_string_lossy().starts_with("/memfd:millpond-control");
         let file = ours.then(|| OpenOptions::new().read(true).write(true).open(fd.path()).ok())??;
-        let mut bytes = vec![0; name.len()];
-        file.read_exact_at(&mut bytes, at + 8).ok()?;
-        (bytes == name.as_bytes()).then_some(file)
+        let mut bytes = vec![0; stored.len()];
+        file.read_exact_at(&mut bytes, at).ok()?;
+        (bytes == stored).then_some(file)
     });
     found.expect("the pond's segment")
 }
