@@ -167,8 +167,11 @@ impl Scene {
         let wide = script.byte();
         let at = script.number(2) % table.bytes / 4 * 4;
         let value = script.value();
-        let bytes =
-            if wide % 2 == 0 { value.to_le_bytes().to_vec() } else { (value as u32).to_le_bytes().to_vec() };
+        let bytes = if wide.is_multiple_of(2) {
+            value.to_le_bytes().to_vec()
+        } else {
+            (value as u32).to_le_bytes().to_vec()
+        };
         let spared = |r: &std::ops::Range<u64>| at < r.end && at + bytes.len() as u64 > r.start;
         if !table.left_alone.iter().any(spared) && at + bytes.len() as u64 <= table.bytes {
             let _ = self.segment.write_all_at(&bytes, table.offset + entry * table.bytes + at);
