@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{align, bench, block, clean, completions, graph, inspect, logs, ps, run, top};
+use crate::commands::{align, bench, block, blocks, clean, completions, graph, inspect, logs, ps, run, top};
 
 /// Streaming pipelines whose every block may be its own process
 #[derive(Parser)]
@@ -20,6 +20,8 @@ pub enum Command {
     Run(run::Args),
     /// Run one block in this process, against a pond that exists
     Block(block::Args),
+    /// List the types of block, or show the ports and parameters of one
+    Blocks(blocks::Args),
     /// List the ponds of this user with their processes and connections
     Ps(ps::Args),
     /// Show everything about one pond and account for every buffer
@@ -58,6 +60,7 @@ impl std::error::Error for UsageError {}
 const AFTER_HELP: &str = "\
 Examples:
   millpond run examples/telemetry.toml     run a pipeline, one process a block
+  millpond blocks fir                      what a type of block takes and sends
   millpond ps                              who runs, what is queued where
   millpond inspect telemetry --json        every buffer accounted for
   millpond bench latency --pin 0,1         one-way latency between two cores

@@ -37,6 +37,7 @@ mod param;
 mod ports;
 mod process;
 mod readiness;
+mod reference;
 mod runner;
 pub mod samples;
 mod spec;

@@ -95,6 +95,16 @@ impl Spec {
         &self.params
     }
 
+    /// The input ports as they are stated, those that stand for several included.
+    pub fn input_ports(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    /// The output ports as they are stated.
+    pub fn output_ports(&self) -> &[Port] {
+        &self.outputs
+    }
+
     /// The input ports of a block with these parameters.
     pub fn inputs(&self, params: &Params) -> Vec<Port> {
         self.inputs.iter().flat_map(|port| port.expand(params)).collect()
@@ -184,6 +194,21 @@ impl Port {
     /// The port's name within its block.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The parameter for each of whose names there is such a port.
+    pub fn for_each_of(&self) -> Option<&str> {
+        self.one_for_each.as_deref()
+    }
+
+    /// The input whose kind of stream an output has.
+    pub fn like_input(&self) -> Option<&str> {
+        self.like.as_deref()
+    }
+
+    /// Whether the block can do without.
+    pub fn is_optional(&self) -> bool {
+        self.optional
     }
 
     /// What flows there.

@@ -27,7 +27,7 @@ blocks.file = { type = "file-sink", path = "tone.raw" }
             )
             .input(Port::new("in", "samples").dtypes(REAL))
             .output(Port::new("out", "the samples times `scale`").dtypes(REAL))
-            .param(Param::one_of("dtype", "the new item type", REAL_NAMES))
+            .param(Param::one_of("dtype", "the new item type", REAL_NAMES).fixed())
             .param(Param::float("scale", "factor for every sample").default(1.0).range(-1e30, 1e30))
     }
 

@@ -8,6 +8,14 @@ pub(super) struct Copy;
 impl Block for Copy {
     fn spec() -> Spec {
         Spec::new("copy", "Copies every buffer into a new one")
+            .example(
+                r#"
+connect = ["source -> copy -> sink"]
+blocks.source = { type = "null-source", count = 1000 }
+blocks.copy = { type = "copy" }
+blocks.sink = { type = "null-sink" }
+"#,
+            )
             .input(Port::new("in", "any stream"))
             .output(Port::new("out", "the copies").like("in"))
     }

@@ -21,8 +21,15 @@ pub(super) struct CsvSink {
 impl Block for CsvSink {
     fn spec() -> Spec {
         Spec::new("csv-sink", "Writes a table as CSV, the time in its first column")
+            .example(
+                r#"
+connect = ["cpu -> table"]
+blocks.cpu = { type = "proc-cpu", rate_hz = 10, count = 100 }
+blocks.table = { type = "csv-sink", path = "cpu.csv" }
+"#,
+            )
             .input(Port::new("in", "rows of numbers: one a buffer, or [rows, columns]").dtypes(REAL))
-            .param(Param::text("path", "the file to write"))
+            .param(Param::text("path", "the file to write").fixed())
     }
 
     fn new(params: &Params) -> Result<Self> {

@@ -50,15 +50,14 @@ blocks.copy = { type = "csv-sink", path = "every-tenth.csv" }
 "#,
             )
             .output(Port::new("out", "rows: one a buffer, or [rows, columns]").dtypes([DType::F64]))
-            .param(Param::text("path", "the file to read"))
-            .param(Param::one_of("time", "what a first column `time` says", TIMES).default("absolute"))
-            .param(Param::int("rows", "rows in a buffer").default(1).range(1.0, 1e6))
+            .param(Param::text("path", "the file to read").fixed())
+            .param(Param::one_of("time", "what a first column `time` says", TIMES).default("absolute").fixed())
+            .param(Param::int("rows", "rows in a buffer").default(1).range(1.0, 1e6).fixed())
             .param(
                 Param::int("rate_hz", "rows a second; needed if the time is the index of a sample")
                     .range(1.0, 4e9)
                     .unit("Hz")
-                    .optional(),
-            )
+                    .optional().fixed())
     }
 
     fn new(params: &Params) -> Result<Self> {

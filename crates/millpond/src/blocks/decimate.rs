@@ -36,7 +36,7 @@ blocks.file = { type = "wav-sink", path = "song-8k.wav" }
             )
             .input(Port::new("in", "samples").dtypes(REAL))
             .output(Port::new("out", "samples at the lower rate").like("in"))
-            .param(Param::int("factor", "by how much the rate is lowered; fixed from the start on").range(1.0, 10_000.0))
+            .param(Param::int("factor", "by how much the rate is lowered").range(1.0, 10_000.0).fixed())
     }
 
     fn new(params: &Params) -> Result<Self> {

@@ -32,7 +32,7 @@ blocks.file = { type = "wav-sink", path = "echo.wav" }
             )
             .input(Port::new("in", "any stream"))
             .output(Port::new("out", "the same, later").like("in"))
-            .param(Param::int("frames", "the delay in frames; fixed from the start on").range(0.0, 1e12))
+            .param(Param::int("frames", "the delay in frames").range(0.0, 1e12).fixed())
     }
 
     fn new(params: &Params) -> Result<Self> {

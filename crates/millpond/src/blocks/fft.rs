@@ -63,13 +63,12 @@ blocks.table = { type = "csv-sink", path = "spectra.csv" }
                 Port::new("out", "spectra; complex ones are pairs of real and imaginary part")
                     .dtypes([DType::F32, DType::F64, DType::C32, DType::C64]),
             )
-            .param(Param::int("size", "frames of a window; products of small primes are fastest").default(1024).range(1.0, 16e6))
-            .param(Param::int("hop", "frames from one window to the next; without it, the size").range(1.0, 16e6).optional())
-            .param(Param::one_of("window", "what the frames are weighted with", WINDOWS).default("hann"))
+            .param(Param::int("size", "frames of a window; products of small primes are fastest").default(1024).range(1.0, 16e6).fixed())
+            .param(Param::int("hop", "frames from one window to the next; without it, the size").range(1.0, 16e6).optional().fixed())
+            .param(Param::one_of("window", "what the frames are weighted with", WINDOWS).default("hann").fixed())
             .param(
                 Param::one_of("output", "magnitudes, their squares, or complex values", &["magnitude", "power", "complex"])
-                    .default("magnitude"),
-            )
+                    .default("magnitude").fixed())
     }
 
     fn new(params: &Params) -> Result<Self> {

@@ -28,7 +28,7 @@ blocks.file = { type = "file-sink", path = "tone.f32" }
 "#,
             )
             .input(Port::new("in", "any stream"))
-            .param(Param::text("path", "the file to write"))
+            .param(Param::text("path", "the file to write").fixed())
     }
 
     fn new(params: &Params) -> Result<Self> {

@@ -30,7 +30,7 @@ blocks.file = { type = "wav-sink", path = "samples.wav" }
 "#,
             )
             .output(Port::new("out", "what is in the file").shape(["frames", "channels"]))
-            .param(Param::text("path", "the file to read"));
+            .param(Param::text("path", "the file to read").fixed());
         RawFormat::params(spec)
     }
 

@@ -46,7 +46,7 @@ blocks.file = { type = "wav-sink", path = "bass.wav" }
             .input(Port::new("in", "samples").dtypes(REAL))
             .output(Port::new("out", "the samples, filtered").like("in"))
             .param(Param::numbers("taps", "the impulse response").optional())
-            .param(Param::text("taps_path", "a text file with the taps, between them spaces, commas or new lines").optional())
+            .param(Param::text("taps_path", "a text file with the taps, between them spaces, commas or new lines").optional().fixed())
             .param(Param::one_of("design", "what a designed filter lets pass", KINDS).optional())
             .param(Param::float("cutoff_hz", "where a designed filter's gain is one half").range(0.0, 1e12).unit("Hz").optional())
             .param(Param::float("high_cutoff_hz", "the upper end of a band").range(0.0, 1e12).unit("Hz").optional())

@@ -8,6 +8,14 @@ pub(super) struct Gain;
 impl Block for Gain {
     fn spec() -> Spec {
         Spec::new("gain", "Multiplies every sample by a factor; integers are rounded and saturate")
+            .example(
+                r#"
+connect = ["song -> louder -> file"]
+blocks.song = { type = "wav-source", path = "song.wav" }
+blocks.louder = { type = "gain", k = 2.0 }
+blocks.file = { type = "wav-sink", path = "louder.wav" }
+"#,
+            )
             .input(Port::new("in", "samples").dtypes(REAL))
             .output(Port::new("out", "the samples times k").like("in"))
             .param(Param::float("k", "the factor").default(1.0).range(-1e9, 1e9))

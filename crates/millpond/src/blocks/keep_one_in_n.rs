@@ -30,8 +30,8 @@ blocks.table = { type = "csv-sink", path = "cpu.csv" }
             )
             .input(Port::new("in", "any stream"))
             .output(Port::new("out", "every n-th").like("in"))
-            .param(Param::int("n", "one of how many is kept; fixed from the start on").range(1.0, 1e9))
-            .param(Param::one_of("unit", "what is counted", &["frames", "buffers"]).default("frames"))
+            .param(Param::int("n", "one of how many is kept").range(1.0, 1e9).fixed())
+            .param(Param::one_of("unit", "what is counted", &["frames", "buffers"]).default("frames").fixed())
     }
 
     fn new(params: &Params) -> Result<Self> {

@@ -24,6 +24,13 @@ struct Other {
 impl Block for Merge {
     fn spec() -> Spec {
         Spec::new("merge", "Joins streams into one table: a row for each buffer of the first input, with the latest of the others")
+.example(r#"
+connect = ["cpu -> table.cpu", "memory -> table.memory", "table -> file"]
+blocks.cpu = { type = "proc-cpu", rate_hz = 100, count = 1000 }
+blocks.memory = { type = "proc-memory", rate_hz = 20 }
+blocks.table = { type = "merge", inputs = ["cpu", "memory"] }
+blocks.file = { type = "csv-sink", path = "telemetry.csv" }
+"#)
             .input(Port::one_for_each("inputs", "rows of numbers, stamped").dtypes(REAL).shape(["columns"]))
             .output(Port::new("out", "rows of all columns, stamped like the first input").dtypes([DType::F64]).shape(["columns"]))
             .param(Param::names("inputs", "names of the inputs; the first one makes the rows"))

@@ -8,6 +8,13 @@ pub(super) struct NullSink;
 impl Block for NullSink {
     fn spec() -> Spec {
         Spec::new("null-sink", "Takes everything and does nothing with it")
+            .example(
+                r#"
+connect = ["source -> sink"]
+blocks.source = { type = "null-source", count = 1000 }
+blocks.sink = { type = "null-sink" }
+"#,
+            )
             .input(Port::new("in", "any stream"))
     }
 

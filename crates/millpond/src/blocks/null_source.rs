@@ -12,19 +12,28 @@ pub(super) struct NullSource {
 impl Block for NullSource {
     fn spec() -> Spec {
         Spec::new("null-source", "Sends buffers of zeros")
+            .example(
+                r#"
+connect = ["source -> sink"]
+blocks.source = { type = "null-source", rate_hz = 100, count = 1000, items = 65536 }
+blocks.sink = { type = "null-sink" }
+"#,
+            )
             .output(Port::new("out", "zeros, stamped when sent").dtypes([DType::F32]).shape(["items"]))
             .param(
                 Param::float("rate_hz", "buffers a second; without it, as fast as they are taken")
                     .range(1e-3, 1e6)
                     .unit("Hz")
-                    .optional(),
+                    .optional()
+                    .fixed(),
             )
             .param(
                 Param::int("count", "buffers to send; without it, until stopped")
                     .range(0.0, f64::INFINITY)
-                    .optional(),
+                    .optional()
+                    .fixed(),
             )
-            .param(Param::int("items", "items in a buffer").default(1024).range(0.0, 1e9))
+            .param(Param::int("items", "items in a buffer").default(1024).range(0.0, 1e9).fixed())
     }
 
     fn new(params: &Params) -> Result<Self> {

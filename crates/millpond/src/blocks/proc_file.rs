@@ -45,13 +45,18 @@ impl ProcFile {
 pub(super) fn telemetry_spec(name: &str, doc: &str, columns: &str, rate_hz: f64) -> Spec {
     let out = Port::new("out", columns).dtypes([DType::F64]).shape(["columns"]);
     Spec::new(name, doc)
+        .details("Rows are stamped with the time of their look. Started again after its process was killed, it counts on.")
+        .example(&format!("
+connect = [\"source -> lines\"]
+blocks.source = {{ type = \"{name}\", rate_hz = 2, count = 10 }}
+blocks.lines = {{ type = \"print\" }}
+"))
         .output(out)
-        .param(Param::float("rate_hz", "rows a second").default(rate_hz).range(0.001, 10_000.0).unit("Hz"))
+        .param(Param::float("rate_hz", "rows a second").default(rate_hz).range(0.001, 10_000.0).unit("Hz").fixed())
         .param(
             Param::int("count", "rows to send; without it, until stopped")
                 .range(0.0, f64::INFINITY)
-                .optional(),
-        )
+                .optional().fixed())
 }
 
 /// Rows of numbers at a steady rate, each stamped with the time of its look.

@@ -24,7 +24,7 @@ pub(super) struct Program {
 impl Program {
     /// Adds the parameter that [`start`](Program::start) takes.
     pub(super) fn params(spec: Spec) -> Spec {
-        spec.param(Param::text("command", "what a shell runs, pipes and quotes included"))
+        spec.param(Param::text("command", "what a shell runs, pipes and quotes included").fixed())
     }
 
     /// Starts `/bin/sh -c COMMAND`, with or without pipes to its input and from its output.

@@ -24,14 +24,15 @@ pub(super) struct RawFormat {
 impl RawFormat {
     /// Adds the parameters that [`new`](RawFormat::new) reads.
     pub(super) fn params(spec: Spec) -> Spec {
-        spec.param(Param::one_of("dtype", "item type, little-endian", DTYPES).default("bytes"))
-            .param(Param::int("channels", "items in a frame").default(1).range(1.0, 1e6))
-            .param(Param::int("frames", "frames in a buffer, at most").default(4096).range(1.0, 1e6))
+        spec.param(Param::one_of("dtype", "item type, little-endian", DTYPES).default("bytes").fixed())
+            .param(Param::int("channels", "items in a frame").default(1).range(1.0, 1e6).fixed())
+            .param(Param::int("frames", "frames in a buffer, at most").default(4096).range(1.0, 1e6).fixed())
             .param(
                 Param::int("rate_hz", "frames a second; with it, buffers are stamped with sample indexes")
                     .range(1.0, 4e9)
                     .unit("Hz")
-                    .optional(),
+                    .optional()
+                    .fixed(),
             )
     }
 

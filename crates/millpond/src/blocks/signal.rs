@@ -48,13 +48,13 @@ blocks.file = { type = "wav-sink", path = "tone.wav" }
             .param(Param::float("amplitude", "its largest value, in the numbers of the samples").default(1.0).range(-1e30, 1e30))
             .param(Param::float("end_freq_hz", "frequency at the end of a chirp").default(10_000.0).range(0.0, 1e9).unit("Hz"))
             .param(Param::float("sweep_s", "duration of a chirp").default(1.0).range(1e-6, 1e6).unit("s"))
-            .param(Param::int("seed", "makes another noise").default(0).range(0.0, f64::INFINITY))
-            .param(Param::int("rate_hz", "frames a second").default(48_000).range(1.0, 4e9).unit("Hz"))
-            .param(Param::one_of("dtype", "item type; integers are rounded and saturate", REAL_NAMES).default("f32"))
-            .param(Param::int("channels", "channels").default(1).range(1.0, 1e6))
-            .param(Param::int("frames", "frames in a buffer").default(4096).range(1.0, 1e6))
-            .param(Param::int("count", "buffers to send; without it and `duration_s`, until stopped").range(0.0, f64::INFINITY).optional())
-            .param(Param::float("duration_s", "length of the signal").range(0.0, 1e9).unit("s").optional())
+            .param(Param::int("seed", "makes another noise").default(0).range(0.0, f64::INFINITY).fixed())
+            .param(Param::int("rate_hz", "frames a second").default(48_000).range(1.0, 4e9).unit("Hz").fixed())
+            .param(Param::one_of("dtype", "item type; integers are rounded and saturate", REAL_NAMES).default("f32").fixed())
+            .param(Param::int("channels", "channels").default(1).range(1.0, 1e6).fixed())
+            .param(Param::int("frames", "frames in a buffer").default(4096).range(1.0, 1e6).fixed())
+            .param(Param::int("count", "buffers to send; without it and `duration_s`, until stopped").range(0.0, f64::INFINITY).optional().fixed())
+            .param(Param::float("duration_s", "length of the signal").range(0.0, 1e9).unit("s").optional().fixed())
     }
 
     fn new(params: &Params) -> Result<Self> {

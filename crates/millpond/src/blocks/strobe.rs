@@ -27,8 +27,7 @@ blocks.lines = { type = "message-debug" }
             .param(Param::text("message", "what is sent").default("tick"))
             .param(Param::float("period_s", "time from one message to the next").default(1.0).range(1e-6, 1e6).unit("s"))
             .param(
-                Param::int("count", "messages to send; without it, until stopped").range(0.0, f64::INFINITY).optional(),
-            )
+                Param::int("count", "messages to send; without it, until stopped").range(0.0, f64::INFINITY).optional().fixed())
     }
 
     fn new(params: &Params) -> Result<Self> {

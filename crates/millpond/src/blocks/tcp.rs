@@ -19,8 +19,8 @@ pub(super) enum Endpoint {
 impl Endpoint {
     /// Adds the parameters that [`new`](Endpoint::new) reads.
     pub(super) fn params(spec: Spec) -> Spec {
-        spec.param(Param::text("connect", "HOST:PORT of the program to call").optional())
-            .param(Param::text("listen", "ADDRESS:PORT at which to wait for one call").optional())
+        spec.param(Param::text("connect", "HOST:PORT of the program to call").optional().fixed())
+            .param(Param::text("listen", "ADDRESS:PORT at which to wait for one call").optional().fixed())
     }
 
     /// Calls, or begins to listen.

@@ -36,13 +36,12 @@ blocks.network = { type = "udp-sink", address = "127.0.0.1:7000" }
 "#,
             )
             .input(Port::new("in", "any stream"))
-            .param(Param::text("address", "HOST:PORT to send to"))
+            .param(Param::text("address", "HOST:PORT to send to").fixed())
             .param(
                 Param::int("max_bytes", "longest datagram; the default fits into an Ethernet frame")
                     .default(1472)
                     .range(1.0, 65_507.0)
-                    .unit("bytes"),
-            )
+                    .unit("bytes").fixed())
     }
 
     fn new(params: &Params) -> Result<Self> {

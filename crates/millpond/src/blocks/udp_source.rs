@@ -39,10 +39,9 @@ blocks.file = { type = "file-sink", path = "received.f32" }
 "#,
             )
             .output(Port::new("out", "what the datagrams hold").shape(["frames", "channels"]))
-            .param(Param::text("listen", "ADDRESS:PORT at which to receive"))
+            .param(Param::text("listen", "ADDRESS:PORT at which to receive").fixed())
             .param(
-                Param::int("count", "buffers to send; without it, until stopped").range(0.0, f64::INFINITY).optional(),
-            );
+                Param::int("count", "buffers to send; without it, until stopped").range(0.0, f64::INFINITY).optional().fixed());
         RawFormat::params(spec)
     }
 

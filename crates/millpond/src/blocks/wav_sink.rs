@@ -32,12 +32,19 @@ impl Block for WavSink {
     fn spec() -> Spec {
         let dtypes = [DType::F32, DType::F64, DType::I8, DType::I16, DType::I32];
         Spec::new("wav-sink", "Writes a WAV file in the sample format of the stream's source")
+            .example(
+                r#"
+connect = ["tone -> file"]
+blocks.tone = { type = "signal", duration_s = 1.0 }
+blocks.file = { type = "wav-sink", path = "tone.wav" }
+"#,
+            )
             .input(
                 Port::new("in", "floats from -1 to 1, or integers")
                     .dtypes(dtypes)
                     .shape(["frames", "channels"]),
             )
-            .param(Param::text("path", "the file to write"))
+            .param(Param::text("path", "the file to write").fixed())
     }
 
     fn new(params: &Params) -> Result<Self> {

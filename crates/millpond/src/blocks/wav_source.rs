@@ -24,9 +24,16 @@ impl Block for WavSource {
         let out = Port::new("out", "f32 from -1 to 1; of 32-bit integers, the integers")
             .dtypes([DType::F32, DType::I32]);
         Spec::new("wav-source", "Reads a WAV file of 8, 16, 24 or 32-bit integers or 32-bit floats")
+            .example(
+                r#"
+connect = ["song -> copy"]
+blocks.song = { type = "wav-source", path = "song.wav" }
+blocks.copy = { type = "wav-sink", path = "copy.wav" }
+"#,
+            )
             .output(out.shape(["frames", "channels"]))
-            .param(Param::text("path", "the file to read"))
-            .param(Param::int("frames", "frames in a buffer").default(4096).range(1.0, 1e6))
+            .param(Param::text("path", "the file to read").fixed())
+            .param(Param::int("frames", "frames in a buffer").default(4096).range(1.0, 1e6).fixed())
     }
 
     fn new(params: &Params) -> Result<Self> {
