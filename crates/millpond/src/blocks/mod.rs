@@ -48,6 +48,7 @@ mod skip;
 mod stdin_source;
 mod stdout_sink;
 mod strobe;
+mod sync_merge;
 mod tcp;
 mod tcp_sink;
 mod tcp_source;
@@ -67,6 +68,7 @@ pub(crate) fn add_to(catalog: &mut Catalog) {
         .add::<proc_memory::ProcMemory>()
         .add::<proc_network::ProcNetwork>()
         .add::<merge::Merge>()
+        .add::<sync_merge::SyncMerge>()
         .add::<csv_sink::CsvSink>()
         .add::<wav_source::WavSource>()
         .add::<wav_sink::WavSink>()
