@@ -317,57 +317,57 @@ fn both_ways_go_on(run: &mut Run) {
 
 #[test]
 fn dies_connecting() {
-    CONNECT.die_everywhere();
-    CONNECT_NEW.die_everywhere();
+    CONNECT.die_everywhere(&[]);
+    CONNECT_NEW.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_disconnecting() {
-    DISCONNECT.die_everywhere();
-    DISCONNECT_LIVE.die_everywhere();
+    DISCONNECT.die_everywhere(&[]);
+    DISCONNECT_LIVE.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_removing_a_block() {
-    REMOVE.die_everywhere();
+    REMOVE.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_opening_and_closing_ports() {
-    PORTS.die_everywhere();
+    PORTS.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_adding_a_pool() {
-    ADD_POOL.die_everywhere();
+    ADD_POOL.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_owning_a_block() {
-    OWN.die_everywhere();
+    OWN.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_writing_to_the_log() {
-    LOG.die_everywhere();
+    LOG.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_creating() {
-    CREATE.die_everywhere();
+    CREATE.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_joining() {
-    JOIN.die_everywhere();
+    JOIN.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_leaving() {
-    LEAVE.die_everywhere();
+    LEAVE.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_asking_everybody_to_stop() {
-    STOP.die_everywhere();
+    STOP.die_everywhere(&[]);
 }

@@ -254,7 +254,7 @@ fn forward_the_rest(run: &mut Run, mode: &str) {
 
 #[test]
 fn dies_receiving() {
-    RECEIVE.die_everywhere();
+    RECEIVE.die_everywhere(&[]);
 }
 
 /// A process that dumps core dies late, and is recovered all the same.
@@ -267,40 +267,40 @@ fn dies_receiving_with_a_core_dump() {
 
 #[test]
 fn dies_receiving_batches() {
-    RECEIVE_BATCH.die_everywhere();
+    RECEIVE_BATCH.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_competing() {
-    COMPETE.die_everywhere();
+    COMPETE.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_waiting_on_an_empty_queue() {
-    WAIT_ON_EMPTY.die_everywhere();
+    WAIT_ON_EMPTY.die_everywhere(&[CrashPoint::SleepAnnounced, CrashPoint::SleepOver]);
 }
 
 #[test]
 fn dies_receiving_with_redelivery() {
-    REDELIVER.die_everywhere();
+    REDELIVER.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_finishing_out_of_order() {
-    REDELIVER_OUT_OF_ORDER.die_everywhere();
+    REDELIVER_OUT_OF_ORDER.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_closing_a_port_that_redelivers() {
-    REDELIVER_CLOSED.die_everywhere();
+    REDELIVER_CLOSED.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_forwarding() {
-    FORWARD.die_everywhere();
+    FORWARD.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_forwarding_with_redelivery() {
-    FORWARD_REDELIVERED.die_everywhere();
+    FORWARD_REDELIVERED.die_everywhere(&[]);
 }

@@ -2,7 +2,7 @@
 //! the keeper finishes both. Also what a process does only when it meets another that stopped in the middle.
 
 use crate::puppet::Puppet;
-use crate::run::{Death, PASSES, Run, TRIES, nothing_killed, parse_point, with_pond};
+use crate::run::{DEPENDS_ON_SPEED, Death, PASSES, Run, TRIES, nothing_killed, parse_point, with_pond};
 use crate::support::{eventually, unique_name};
 use millpond_shm::Monitor;
 use millpond_shm::crash_point::{CrashPoint, Then};
@@ -366,7 +366,8 @@ impl Story {
             self.end(run, &second);
             return;
         }
-        panic!("{place}: not reached in {TRIES} tries");
+        let may_miss = death.pass > 1 && DEPENDS_ON_SPEED.contains(&death.point);
+        assert!(may_miss, "{place}: not reached in {TRIES} tries");
     }
 }
 

@@ -264,39 +264,43 @@ fn what_is_missing_was_dropped(run: &mut Run) {
 
 #[test]
 fn dies_sending() {
-    SEND.die_everywhere();
+    SEND.die_everywhere(&[CrashPoint::PushBellRaised]);
 }
 
 #[test]
 fn dies_sending_to_two() {
-    FAN_OUT.die_everywhere();
+    FAN_OUT.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_sending_batches() {
-    BATCH.die_everywhere();
+    BATCH.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_sending_what_it_keeps() {
-    KEPT.die_everywhere();
+    KEPT.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_ending_the_stream() {
-    FINISH.die_everywhere();
+    FINISH.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_dropping_the_oldest() {
-    DROP_OLDEST.die_everywhere();
-    DROP_OLDEST_RACING.die_everywhere();
+    DROP_OLDEST.die_everywhere(&[
+        CrashPoint::DropOldestClaimed,
+        CrashPoint::DropOldestDone,
+        CrashPoint::DropCounted,
+    ]);
+    DROP_OLDEST_RACING.die_everywhere(&[]);
 }
 
 #[test]
 fn dies_dropping_what_it_sends() {
-    DROP_NEWEST.die_everywhere();
-    UNCONNECTED.die_everywhere();
+    DROP_NEWEST.die_everywhere(&[CrashPoint::DropCounted]);
+    UNCONNECTED.die_everywhere(&[CrashPoint::DropCounted]);
 }
 
 /// A process that dumps core dies late, and is recovered all the same.
@@ -308,10 +312,10 @@ fn dies_sending_with_a_core_dump() {
 
 #[test]
 fn dies_waiting_on_a_full_queue() {
-    WAIT_ON_FULL.die_everywhere();
+    WAIT_ON_FULL.die_everywhere(&[CrashPoint::SleepAnnounced, CrashPoint::SleepOver]);
 }
 
 #[test]
 fn dies_taking_every_buffer() {
-    EXHAUST.die_everywhere();
+    EXHAUST.die_everywhere(&[]);
 }
