@@ -2,18 +2,18 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
-use millpond_shm::{Allocator, Buffer, BufferMut, DType, Pond, StreamFormat, Waiter};
+use millpond_shm::{Buffer, BufferMut, DType, Pond, StreamFormat};
 
 use crate::block::{Pause, WorkResult};
 use crate::bus::{Bus, Delivery};
 use crate::control::Control;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::param::{FromValue, Params};
 use crate::ports::{InputPort, OutputPort};
-use crate::process::NOTE_PREFIX;
 use crate::readiness::{Interest, Readiness};
+use crate::report;
+use crate::runner::{Party, Wanted};
 use crate::spec::Spec;
 use crate::statistics::Statistics;
 
@@ -28,13 +28,12 @@ pub struct Io {
     pub(crate) inputs: Vec<InputPort>,
     pub(crate) outputs: Vec<OutputPort>,
     pub(crate) statistics: Statistics,
-    pub(crate) waiter: Waiter,
+    party: Party,
     pond: Pond,
-    allocator: Allocator,
-    /// Bytes of the buffer that could not be had.
-    starved_of: Option<usize>,
-    /// A buffer that has been waited for.
-    spare: Option<BufferMut>,
+    /// No buffer was free.
+    starved: bool,
+    /// Bytes that the block has sent since the runner set this to 0.
+    pub(crate) sent_bytes: usize,
     readiness: Readiness,
 }
 
@@ -45,12 +44,13 @@ impl Io {
         block: &str,
         spec: &Spec,
         mut params: Params,
-        waiter: Waiter,
+        party: &Party,
     ) -> Result<Self> {
         pond.declare_block(block, spec.name())?;
         let statistics = Statistics::new(pond.block_counters(block)?);
         let inputs = spec.inputs(&params).into_iter();
-        let inputs = inputs.map(|port| InputPort::open(pond, block, port, &waiter)).collect::<Result<_>>()?;
+        let inputs =
+            inputs.map(|port| InputPort::open(pond, block, port, &party.waiter)).collect::<Result<_>>()?;
         let published = if statistics.starts() > 1 { published(pond, block)? } else { Vec::new() };
         let outputs = spec.outputs(&params).into_iter().map(|port| {
             let published =
@@ -59,16 +59,15 @@ impl Io {
         });
         Ok(Self {
             block: block.to_owned(),
-            control: Control::open(pond, block, spec, &mut params, &waiter)?,
+            control: Control::open(pond, block, spec, &mut params, &party.waiter)?,
             outputs: outputs.collect(),
             params,
             inputs,
             statistics,
-            waiter,
+            party: party.clone(),
             pond: pond.clone(),
-            allocator: pond.allocator(),
-            starved_of: None,
-            spare: None,
+            starved: false,
+            sent_bytes: 0,
             readiness: Readiness::default(),
         })
     }
@@ -123,12 +122,11 @@ impl Io {
             Ok(buffer) => return Ok(buffer),
             Err(shared) => shared,
         };
-        match shared.clone().into_mut(&mut self.allocator) {
+        match self.party.allocator.make_mut(shared.clone()) {
             Ok(copy) => Ok(copy),
             Err(error) => {
-                let bytes = shared.len();
                 self.input(input).put_back(shared);
-                Err(self.starved(error.into(), bytes))
+                Err(self.starved(error))
             }
         }
     }
@@ -177,10 +175,10 @@ impl Io {
     /// first buffer. An extent of 0 in its shape may differ from buffer to buffer.
     ///
     /// # Errors
-    /// [`Error::StreamMismatch`] if it is not what the port promises.
+    /// [`Error::StreamMismatch`](crate::Error::StreamMismatch) if it is not what the port promises.
     pub fn set_format(&mut self, output: &str, format: StreamFormat) -> Result<()> {
         let index = self.output_index(output);
-        self.outputs[index].open(&self.pond, format, &self.waiter)
+        self.outputs[index].open(&self.pond, format, &self.party.waiter)
     }
 
     /// A new buffer to fill and send on `output`. Allocate before taking input or changing the block's state, so that nothing
@@ -191,10 +189,10 @@ impl Io {
     pub fn new_buffer(&mut self, output: &str, dtype: DType, shape: &[u32]) -> Result<BufferMut, Pause> {
         let bytes = shape.iter().map(|extent| *extent as usize).product::<usize>() * dtype.size_bytes();
         let index = self.output_index(output);
-        let spare = self.spare.take().filter(|spare| spare.capacity() >= bytes);
-        let mut buffer = match spare.map_or_else(|| self.outputs[index].allocate(bytes), Ok) {
+        self.outputs[index].check_open()?;
+        let mut buffer = match self.party.allocator.allocate(bytes) {
             Ok(buffer) => buffer,
-            Err(error) => return Err(self.starved(error, bytes)),
+            Err(error) => return Err(self.starved(error)),
         };
         buffer.set_array(dtype, shape)?;
         let port = &mut self.outputs[index];
@@ -209,7 +207,9 @@ impl Io {
     /// If the output's queue is corrupt.
     pub fn send(&mut self, output: &str, buffer: impl Into<Buffer>) -> WorkResult {
         let index = self.output_index(output);
-        self.outputs[index].send(buffer.into(), &mut self.statistics)?;
+        let buffer = buffer.into();
+        self.sent_bytes += buffer.len();
+        self.outputs[index].send(buffer, &mut self.statistics)?;
         Ok(())
     }
 
@@ -233,7 +233,7 @@ impl Io {
     }
 
     fn until_ready(&mut self, fds: Vec<(Arc<OwnedFd>, Interest)>) -> Pause {
-        match self.readiness.watch(fds, &self.waiter) {
+        match self.readiness.watch(fds, &self.party.waiter) {
             Ok(()) => Pause::Event,
             Err(error) => Pause::Failed(error),
         }
@@ -252,9 +252,8 @@ impl Io {
 
     /// Tells the user something, in one line.
     pub fn note(&self, line: &str) {
-        use std::io::Write as _;
-        // Nobody may be listening any more; that is no reason to fail.
-        let _ = writeln!(std::io::stderr(), "{NOTE_PREFIX}{line}");
+        let name = self.party.is_shared.then_some(self.block.as_str());
+        report::note(name, line);
     }
 
     /// Sends what is kept, as far as there is room; true if nothing is left.
@@ -291,30 +290,19 @@ impl Io {
         self.pond.stop_requested()
     }
 
-    /// Waits for the buffer that the block could not have, at most `timeout`; false if it wants none.
-    pub(crate) fn wait_for_buffer(&mut self, timeout: Duration) -> Result<bool> {
-        let Some(bytes) = self.starved_of else { return Ok(false) };
-        let port = self.outputs.first_mut();
-        let got = match port {
-            Some(port) => port.allocate_timeout(bytes, timeout),
-            None => self.allocator.allocate_timeout(bytes, timeout).map_err(Error::Pond),
-        };
-        match got {
-            Ok(buffer) => (self.spare, self.starved_of) = (Some(buffer), None),
-            Err(Error::Pond(millpond_shm::Error::PoolExhausted { .. })) => {}
-            Err(error) => return Err(error),
-        }
-        Ok(true)
+    /// What the block has to wait for that said `OutputFull`.
+    pub(crate) fn what_is_full(&mut self) -> Wanted {
+        if std::mem::take(&mut self.starved) { Wanted::Buffer } else { Wanted::Output }
     }
 
     /// An exhausted pool is back-pressure, anything else a failure.
-    fn starved(&mut self, error: Error, bytes: usize) -> Pause {
+    fn starved(&mut self, error: millpond_shm::Error) -> Pause {
         match error {
-            Error::Pond(millpond_shm::Error::PoolExhausted { .. }) => {
-                self.starved_of = Some(bytes);
+            millpond_shm::Error::PoolExhausted { .. } => {
+                self.starved = true;
                 Pause::OutputFull
             }
-            error => Pause::Failed(error),
+            error => error.into(),
         }
     }
 

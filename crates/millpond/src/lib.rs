@@ -19,6 +19,7 @@
 //! ```
 
 pub mod align;
+mod allocation;
 mod block;
 mod blocks;
 pub mod bus;
@@ -34,13 +35,18 @@ mod log;
 mod nearest;
 mod pace;
 mod param;
+mod placement;
 mod ports;
 mod process;
+mod program;
 mod readiness;
 mod reference;
+mod report;
 mod runner;
 pub mod samples;
+mod scheduler;
 mod spec;
+mod spec_json;
 mod statistics;
 mod stop;
 pub mod stream;
@@ -57,7 +63,9 @@ pub use flowgraph::Flowgraph;
 pub use io::Io;
 pub use pace::Pace;
 pub use param::{FromValue, Param, Params, Value};
-pub use process::BlockProcess;
+pub use placement::Placement;
+pub use process::{BlockJob, BlockProcess};
+pub use program::main;
 pub use spec::{Port, Spec};
 pub use statistics::{BlockStatistics, LatencySummary, Stage};
 

@@ -11,29 +11,29 @@ use crate::spec::Spec;
 /// A parameter as its block type states it. Without a default it must be given.
 #[derive(Clone, Debug)]
 pub struct Param {
-    name: String,
-    doc: String,
-    kind: Kind,
-    unit: &'static str,
-    presence: Presence,
-    min: f64,
-    max: f64,
-    fixed: bool,
+    pub(crate) name: String,
+    pub(crate) doc: String,
+    pub(crate) kind: Kind,
+    pub(crate) unit: String,
+    pub(crate) presence: Presence,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+    pub(crate) fixed: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Kind {
     Bool,
     Int,
     Float,
     Text,
-    OneOf(&'static [&'static str]),
+    OneOf(Vec<String>),
     Names,
     Numbers,
 }
 
 #[derive(Clone, Debug)]
-enum Presence {
+pub(crate) enum Presence {
     Required,
     Optional,
     Default(Value),
@@ -60,7 +60,7 @@ pub enum Value {
 impl Param {
     fn new(name: &str, doc: &str, kind: Kind) -> Self {
         let (min, max) = (f64::NEG_INFINITY, f64::INFINITY);
-        let (unit, presence, fixed) = ("", Presence::Required, false);
+        let (unit, presence, fixed) = (String::new(), Presence::Required, false);
         Self { name: name.into(), doc: doc.into(), kind, unit, presence, min, max, fixed }
     }
 
@@ -91,7 +91,7 @@ impl Param {
 
     /// One of these words, which the block reads as text.
     pub fn one_of(name: &str, doc: &str, words: &'static [&'static str]) -> Self {
-        Self::new(name, doc, Kind::OneOf(words))
+        Self::new(name, doc, Kind::OneOf(words.iter().map(|word| (*word).to_owned()).collect()))
     }
 
     /// At least one number; the range holds for each.
@@ -119,7 +119,7 @@ impl Param {
 
     /// The unit of the number: `Hz`, `s`, `bytes`.
     pub fn unit(mut self, unit: &'static str) -> Self {
-        self.unit = unit;
+        self.unit = unit.into();
         self
     }
 
@@ -143,7 +143,7 @@ impl Param {
 
     /// The unit of the number; empty if it has none.
     pub fn unit_name(&self) -> &str {
-        self.unit
+        &self.unit
     }
 
     /// What it means.
@@ -166,7 +166,7 @@ impl Param {
 
     /// What may be given, in words: `a number from 0.1 to 1000 (Hz)`.
     pub fn expected(&self) -> String {
-        let what = match self.kind {
+        let what = match &self.kind {
             Kind::Bool => "true or false",
             Kind::Int => "a whole number",
             Kind::Float => "a number",
@@ -190,17 +190,17 @@ impl Param {
     /// # Errors
     /// [`Error::BadParameter`] for a value of another type or out of range.
     pub fn check(&self, value: Value) -> Result<Value> {
-        let value = match (self.kind, value) {
+        let value = match (&self.kind, value) {
             (Kind::Float, Value::Int(number)) => Value::Float(number as f64),
             (Kind::Numbers, Value::Int(number)) => Value::Numbers(vec![number as f64]),
             (Kind::Numbers, Value::Float(number)) => Value::Numbers(vec![number]),
             (_, value) => value,
         };
-        let fits = match (self.kind, &value) {
+        let fits = match (&self.kind, &value) {
             (Kind::Bool, Value::Bool(_)) | (Kind::Text, Value::Text(_)) => true,
             (Kind::Int, Value::Int(number)) => (self.min..=self.max).contains(&(*number as f64)),
             (Kind::Float, Value::Float(number)) => (self.min..=self.max).contains(number),
-            (Kind::OneOf(words), Value::Text(text)) => words.contains(&text.as_str()),
+            (Kind::OneOf(words), Value::Text(text)) => words.contains(text),
             (Kind::Numbers, Value::Numbers(numbers)) => {
                 !numbers.is_empty() && numbers.iter().all(|number| (self.min..=self.max).contains(number))
             }

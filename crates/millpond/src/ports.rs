@@ -1,11 +1,10 @@
 //! The two ends of a block's streams: a thin layer over the pond's ports that keeps what the pond cannot know.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use millpond_shm::{
-    Buffer, BufferMut, Input, InputConfig, Output, OutputConfig, Pond, ReceiveError, SendReason,
-    StreamFormat, Wait, Waiter,
+    Buffer, Input, InputConfig, Output, OutputConfig, Pond, ReceiveError, SendReason, StreamFormat, Wait,
+    Waiter,
 };
 
 use crate::error::{Error, Result};
@@ -184,14 +183,9 @@ impl OutputPort {
         self.output.is_some()
     }
 
-    /// A new buffer.
-    pub(crate) fn allocate(&mut self, bytes: usize) -> Result<BufferMut> {
-        Ok(self.output.as_mut().ok_or_else(|| not_open(&self.full_name))?.allocate(bytes)?)
-    }
-
-    /// Waits for a new buffer.
-    pub(crate) fn allocate_timeout(&mut self, bytes: usize, timeout: Duration) -> Result<BufferMut> {
-        Ok(self.output.as_mut().ok_or_else(|| not_open(&self.full_name))?.allocate_timeout(bytes, timeout)?)
+    /// Fails before the port's format is stated.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_open() { Ok(()) } else { Err(not_open(&self.full_name)) }
     }
 
     pub(crate) fn send(&mut self, buffer: Buffer, statistics: &mut Statistics) -> Result<()> {

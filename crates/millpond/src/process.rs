@@ -1,10 +1,11 @@
-//! The life of a process that runs one block: `millpond block` by hand, or started by a supervisor.
+//! The life of a process that runs blocks: by hand, or started by a supervisor.
 
 use std::process::ExitCode;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use millpond_shm::{Pond, Role, Wait, Waiter};
+use millpond_shm::{Monitor, Pond, Role};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -13,93 +14,121 @@ use crate::catalog::Catalog;
 use crate::error::{Context, Error, Result};
 use crate::log::ToPond;
 use crate::param::Params;
-use crate::runner::{Ending, Runner};
-use crate::stop::{StopRequest, Urgency};
+use crate::placement::Placement;
+use crate::report;
+use crate::scheduler::{Failure, Job, Scheduler};
+use crate::stop::Urgency;
 
-/// Starts the line on a block process's standard error that says why it failed; the supervisor tells it with the death.
-pub(crate) const FAILED_PREFIX: &str = "failed: ";
-/// Starts a line with which a block tells the user something; see [`Io::note`](crate::Io::note).
-pub(crate) const NOTE_PREFIX: &str = "note: ";
 /// How long blocks may go on after their supervisor has died, so that the streams can end in order.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 /// How long a block may take to leave after it was told to stop at once.
 const LEAVE_GRACE: Duration = Duration::from_secs(2);
 
-/// What a block process is to run.
+/// A block that a process is to run.
 #[derive(Clone, Debug)]
-pub struct BlockProcess {
+pub struct BlockJob {
     /// Name of the block's type.
     pub block_type: String,
     /// The block's name in the flowgraph.
     pub name: String,
-    /// The pond to attach to.
-    pub pond: String,
     /// Parameters as a command line gives them, by name.
     pub params: Vec<(String, String)>,
-    /// Pid of the supervisor that started this process; without it, the block ends in order.
+}
+
+/// What a process is to run: one block, or several on the threads of one scheduler.
+#[derive(Clone, Debug)]
+pub struct BlockProcess {
+    /// The blocks; at least one.
+    pub blocks: Vec<BlockJob>,
+    /// The pond to attach to.
+    pub pond: String,
+    /// Pid of the supervisor that started this process. Without it, a failure is this function's error, too.
     pub supervisor: Option<u32>,
+    /// Lines on standard input ask single blocks to end.
+    pub obeys_stdin: bool,
+    /// Threads, CPUs and niceness.
+    pub placement: Placement,
 }
 
 impl BlockProcess {
-    /// Runs the block in this process and returns the process's exit code: success, or failure after saying why on standard error.
+    /// Runs the blocks in this process and returns its exit code: success, or failure after saying why on standard error.
     ///
-    /// The first SIGINT or SIGTERM lets it take what is queued and end its streams, the second stops it at once.
+    /// The first SIGINT or SIGTERM lets them take what is queued and end their streams, the second stops them at once. A line
+    /// `end BLOCK` on standard input lets one block end in order.
     ///
     /// # Blocking
-    /// Until the block is done, fails or is stopped.
+    /// Until every block is done or stopped, or one fails. Then the process has to end: the streams of the others stay open for its
+    /// restart.
     ///
     /// # Errors
-    /// What is wrong with the type, the parameters or the pond: nothing has run then.
+    /// What is wrong with the types, the parameters or the pond: nothing has run then.
     pub fn run(&self, catalog: &Catalog) -> Result<ExitCode> {
-        match self.run_block(catalog) {
+        match self.run_blocks(catalog) {
             // Nobody but the supervisor sees how a process starts.
             Err(error) if self.supervisor.is_some() => {
-                report_failure(&error);
+                report::failed(None, &error);
                 Ok(ExitCode::FAILURE)
             }
             result => result,
         }
     }
 
-    fn run_block(&self, catalog: &Catalog) -> Result<ExitCode> {
-        // First of all: a signal that arrives while the block is still being made must not kill it.
+    fn run_blocks(&self, catalog: &Catalog) -> Result<ExitCode> {
+        // First of all: a signal that arrives while the blocks are still being made must not kill them.
         let signals = Signals::new([SIGINT, SIGTERM]).context(|| "listen for signals")?;
         if let Some(supervisor) = self.supervisor {
             end_with(supervisor)?;
         }
-        let block_type = catalog.find(&self.block_type)?;
-        let given = self.params.iter().map(|(name, text)| (name.as_str(), text.as_str()));
-        let params = Params::parse(block_type.spec(), given)?;
-        let pond = Pond::attach(&self.pond, Role::Block)?;
+        let jobs = self.blocks.iter().map(|block| block.resolve(catalog)).collect::<Result<Vec<_>>>()?;
+        self.placement.apply()?;
+        let is_shared = jobs.len() > 1;
+        let pond = Pond::attach(&self.pond, if is_shared { Role::Worker } else { Role::Block })?;
         let _log = ToPond::new(&pond);
-        let waiter = pond.waiter(Wait::Adaptive)?;
-        let stop = StopRequest::default();
-        let _listener = SignalListener::new(signals, self.supervisor, stop.clone(), waiter.clone())?;
-        let runner = Runner::new(block_type, &pond, &self.name, params, waiter, stop);
-        let ended = runner.and_then(|mut runner| {
-            let ending = runner.run();
-            if ending.is_err() {
-                // Dropping its ports would end the streams in order. Left alone they look like those of a killed process, and
-                // receivers wait for the restart.
-                std::mem::forget(runner);
+        let connections = if is_shared { connections(&self.pond)? } else { Vec::new() };
+        let scheduler = match Scheduler::new(&pond, jobs, &connections) {
+            Ok(scheduler) => Arc::new(scheduler),
+            Err(failure) => return Ok(failed(is_shared, &failure)),
+        };
+        let _listener = SignalListener::new(signals, self.supervisor, Arc::clone(&scheduler))?;
+        if self.obeys_stdin {
+            obey_standard_input(Arc::downgrade(&scheduler))?;
+        }
+        let has_ended = |block: &str| {
+            if is_shared {
+                report::done(block);
             }
-            ending
-        });
-        match ended {
-            Ok(Ending::Done | Ending::Stopped) => Ok(ExitCode::SUCCESS),
-            Err(error) => {
-                report_failure(&error);
-                Ok(ExitCode::FAILURE)
+        };
+        match scheduler.run(self.placement.threads, &has_ended) {
+            Ok(_) => Ok(ExitCode::SUCCESS),
+            Err(failure) => {
+                // Dropping the ports would end the streams in order. Left alone they look like those of a killed process, and
+                // receivers wait for the restart.
+                scheduler.leave_open();
+                Ok(failed(is_shared, &failure))
             }
         }
     }
 }
 
-fn report_failure(error: &Error) {
-    use std::io::Write as _;
-    let text = error.to_string().replace('\n', " ");
-    // Nobody may be listening any more; the exit code says it as well.
-    let _ = writeln!(std::io::stderr(), "{FAILED_PREFIX}{text}");
+impl BlockJob {
+    fn resolve<'a>(&self, catalog: &'a Catalog) -> Result<Job<'a>> {
+        let block_type = catalog.find(&self.block_type)?;
+        let given = self.params.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        let params = Params::parse(block_type.spec(), given)?;
+        Ok(Job { name: self.name.clone(), block_type, params })
+    }
+}
+
+fn failed(is_shared: bool, failure: &Failure) -> ExitCode {
+    report::failed(is_shared.then_some(failure.block.as_str()), &failure.error);
+    ExitCode::FAILURE
+}
+
+/// Who sends to whom in a pond, by the names of the blocks.
+fn connections(pond: &str) -> Result<Vec<(String, String)>> {
+    let block = |port: &str| port.split_once('.').map_or(port, |(block, _)| block).to_owned();
+    let snapshot = Monitor::open(pond)?.snapshot();
+    Ok(snapshot.connections.iter().map(|known| (block(&known.from), block(&known.to))).collect())
 }
 
 /// Makes the kernel send SIGTERM when the supervisor dies.
@@ -116,6 +145,20 @@ fn is_orphan(supervisor: u32) -> bool {
     getppid().map(Pid::as_raw_pid).and_then(|pid| u32::try_from(pid).ok()) != Some(supervisor)
 }
 
+/// Starts the thread that reads what the supervisor asks for. It does not keep the process from ending.
+fn obey_standard_input(scheduler: Weak<Scheduler>) -> Result<()> {
+    let obey = move || {
+        for line in std::io::stdin().lines().map_while(std::result::Result::ok) {
+            let Some(scheduler) = scheduler.upgrade() else { return };
+            if let Some(block) = line.strip_prefix("end ") {
+                scheduler.ask(block, Urgency::Drain);
+            }
+        }
+    };
+    std::thread::Builder::new().name("stdin".to_owned()).spawn(obey).context(|| "start a thread")?;
+    Ok(())
+}
+
 /// The thread that turns signals into requests to stop; ends when this is dropped.
 struct SignalListener {
     handle: Handle,
@@ -123,22 +166,29 @@ struct SignalListener {
 }
 
 impl SignalListener {
-    fn new(mut signals: Signals, supervisor: Option<u32>, stop: StopRequest, waiter: Waiter) -> Result<Self> {
+    fn new(mut signals: Signals, supervisor: Option<u32>, scheduler: Arc<Scheduler>) -> Result<Self> {
         let handle = signals.handle();
         let listen = move || {
             let mut requests = 0;
             for _ in signals.forever() {
                 requests += 1;
                 let orphan = supervisor.is_some_and(is_orphan);
-                let (urgency, grace) = match requests {
-                    1 if orphan => (Urgency::EndOfStream, Some(ORPHAN_GRACE)),
-                    1 => (Urgency::Drain, None),
-                    _ => (Urgency::Now, Some(Duration::ZERO)),
+                let grace = match requests {
+                    1 if orphan => {
+                        scheduler.ask_all(Urgency::EndOfStream);
+                        Some(ORPHAN_GRACE)
+                    }
+                    1 => {
+                        scheduler.drain();
+                        None
+                    }
+                    _ => {
+                        scheduler.ask_all(Urgency::Now);
+                        Some(Duration::ZERO)
+                    }
                 };
-                stop.raise_to(urgency);
-                waiter.ring();
                 if let Some(grace) = grace {
-                    leave_in_any_case(grace, stop.clone(), waiter.clone());
+                    leave_in_any_case(grace, Arc::downgrade(&scheduler));
                 }
             }
         };
@@ -149,7 +199,7 @@ impl SignalListener {
 
 impl Drop for SignalListener {
     fn drop(&mut self) {
-        // The thread holds a waiter, and with it the pond: it has to end before the pond can be left.
+        // The thread holds the scheduler, and with it the pond: it has to end before the pond can be left.
         self.handle.close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -158,11 +208,12 @@ impl Drop for SignalListener {
 }
 
 /// A block that does not come back from `work` must not keep its process alive for ever.
-fn leave_in_any_case(grace: Duration, stop: StopRequest, waiter: Waiter) {
+fn leave_in_any_case(grace: Duration, scheduler: Weak<Scheduler>) {
     std::thread::spawn(move || {
         std::thread::sleep(grace);
-        stop.raise_to(Urgency::Now);
-        waiter.ring();
+        if let Some(scheduler) = scheduler.upgrade() {
+            scheduler.ask_all(Urgency::Now);
+        }
         std::thread::sleep(LEAVE_GRACE);
         std::process::exit(1);
     });

@@ -1,10 +1,14 @@
-//! Runs one block in this thread: decides when it may work, waits for it, and ends its streams.
+//! One block, from its start to its end, as something that is visited when there may be work for it.
+//!
+//! A visit never waits. It lets the block work to a budget and says what the block waits for, if it does; the scheduler keeps
+//! that and asks [`Runner::is_ready`] before the next visit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use millpond_shm::{Pond, StreamFormat, Waiter, Woken};
+use millpond_shm::{Pond, StreamFormat};
 
+use crate::allocation::SharedAllocator;
 use crate::block::{Block, Pause};
 use crate::bus::Json;
 use crate::catalog::BlockType;
@@ -15,37 +19,87 @@ use crate::ports::{InputPort, OutputPort};
 use crate::statistics::Stage;
 use crate::stop::{StopRequest, Urgency};
 
-/// Calls of `work` between two looks at requests to stop and other slow matters.
+/// Calls of `work` in one visit: one pass over many buffers, and nobody else of the thread waits longer.
 const WORK_BUDGET: u32 = 64;
-/// A free buffer announces itself only inside `allocate_timeout`; this is how long a stop may go unnoticed there.
-const STARVED_LOOK: Duration = Duration::from_millis(50);
+/// A visit that has taken so long ends; looked at every few calls.
+const TIME_BUDGET: Duration = Duration::from_millis(1);
+const CALLS_BETWEEN_CLOCKS: u32 = 8;
+/// What a source may send in one visit. It could always go on; what it adds has to fit the cache of the core that then takes
+/// it through the other blocks.
+const SOURCE_BUDGET_BYTES: usize = 128 << 10;
+/// A free buffer announces itself to nobody. A block that could not have one tries again after this time, then after twice
+/// that, and so on up to the longest.
+const FIRST_NAP: Duration = Duration::from_micros(20);
+const LONGEST_NAP: Duration = Duration::from_millis(1);
 /// Likewise for a reference to a buffer that has as many as it can have.
-const CROWDED_LOOK: Duration = Duration::from_millis(1);
+const CROWDED_NAP: Duration = Duration::from_millis(1);
 
 /// How a block's run came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// It had nothing more to do, or was asked to end in order: its streams have ended.
     Done,
     /// It was stopped at once.
     Stopped,
 }
 
-/// What the runner waits for.
+/// What a block waits for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Wanted {
+    /// Something on an input that was found empty, or the descriptor that it was told to watch.
     Input,
+    /// Room on its outputs.
     Output,
+    /// A free buffer.
+    Buffer,
+    /// A moment, or something on an input that was found empty.
     Moment(Instant),
 }
 
-/// One block with its ports, ready to run.
+/// A block that waits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parked {
+    wanted: Wanted,
+    /// It is visited then in any case.
+    pub(crate) until: Option<Instant>,
+}
+
+impl Parked {
+    /// Never ready by itself.
+    pub(crate) fn for_ever() -> Self {
+        Self { wanted: Wanted::Buffer, until: None }
+    }
+}
+
+/// What came of a visit.
+#[derive(Debug)]
+pub(crate) enum Visit {
+    /// The budget is used up.
+    MayGoOn,
+    Waits(Parked),
+    Ended(Ending),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    /// Waits for the formats of its inputs.
+    Starting,
+    Working,
+    /// Its last work is done; `finish` has to be called, perhaps again.
+    Finishing,
+    /// It has nothing more to do, but something to send.
+    Flushing,
+}
+
+/// One block with its ports.
 pub(crate) struct Runner {
     block: Box<dyn Block>,
     pub(crate) io: Io,
+    phase: Phase,
     stop: StopRequest,
     /// The urgency that has been acted on.
     heeded: Urgency,
+    nap: Duration,
 }
 
 impl Runner {
@@ -54,54 +108,83 @@ impl Runner {
         pond: &Pond,
         name: &str,
         params: Params,
-        waiter: Waiter,
+        party: &Party,
         stop: StopRequest,
     ) -> Result<Self> {
         crate::log::is_about(name);
         let block = guarded(|| block_type.make(&params))?;
-        let mut io = Io::open(pond, name, block_type.spec(), params, waiter)?;
+        let mut io = Io::open(pond, name, block_type.spec(), params, party)?;
         io.statistics.set_stage(Stage::Starting);
-        Ok(Self { block, io, stop, heeded: Urgency::None })
+        Ok(Self { block, io, phase: Phase::Starting, stop, heeded: Urgency::None, nap: FIRST_NAP })
     }
 
-    /// Runs the block to its end.
-    ///
-    /// # Blocking
-    /// Until the block is done, fails, or is stopped.
+    /// Lets the block do what it can, up to the budget.
     ///
     /// # Errors
-    /// What the block failed with; a panic is one way to fail. The streams then stay open for a restart.
-    pub(crate) fn run(&mut self) -> Result<Ending> {
-        let ending = guarded(|| self.run_unguarded());
-        let stage = if ending.is_ok() { Stage::Done } else { Stage::Failed };
-        self.io.statistics.set_stage(stage);
-        ending
+    /// What the block failed with; a panic is one way to fail. The streams then stay open for a restart, and the block must not
+    /// be visited again.
+    pub(crate) fn visit(&mut self) -> Result<Visit> {
+        let visit = guarded(|| self.visit_unguarded());
+        match &visit {
+            Ok(Visit::MayGoOn) => {}
+            Ok(Visit::Waits(_)) => self.io.statistics.refresh(),
+            Ok(Visit::Ended(_)) => self.io.statistics.set_stage(Stage::Done),
+            Err(_) => self.io.statistics.set_stage(Stage::Failed),
+        }
+        visit
     }
 
-    fn run_unguarded(&mut self) -> Result<Ending> {
-        loop {
+    fn visit_unguarded(&mut self) -> Result<Visit> {
+        if self.stop.urgency() == Urgency::Now || self.io.stop_requested() {
+            return Ok(Visit::Ended(Ending::Stopped));
+        }
+        crate::log::is_about(self.io.block());
+        if self.phase == Phase::Starting {
+            self.answer_requests();
             match self.try_start()? {
-                Start::Started => break,
-                Start::NothingWillCome => return Ok(Ending::Done),
-                Start::NotYet => {
-                    if self.wait(Wanted::Input)? == Urgency::Now {
-                        return Ok(Ending::Stopped);
-                    }
-                }
+                Start::Started => {}
+                Start::NotYet => return Ok(Visit::Waits(self.park(Wanted::Input))),
+                Start::NothingWillCome => return Ok(Visit::Ended(Ending::Done)),
             }
         }
-        loop {
-            match self.work(WORK_BUDGET)? {
-                Progress::MayGoOn => {}
-                Progress::Waits(wanted) => {
-                    self.wait(wanted)?;
-                }
-                Progress::Done => return Ok(Ending::Done),
+        Ok(match self.work(WORK_BUDGET)? {
+            Progress::MayGoOn => Visit::MayGoOn,
+            Progress::Waits(wanted) => Visit::Waits(self.park(wanted)),
+            Progress::Done => Visit::Ended(Ending::Done),
+        })
+    }
+
+    fn park(&mut self, wanted: Wanted) -> Parked {
+        let nap = match wanted {
+            Wanted::Moment(moment) => return Parked { wanted, until: Some(moment) },
+            Wanted::Buffer => {
+                let nap = self.nap;
+                self.nap = (nap * 2).min(LONGEST_NAP);
+                nap
             }
-            if self.stop.urgency() == Urgency::Now || self.io.stop_requested() {
-                return Ok(Ending::Stopped);
+            Wanted::Output if self.io.outputs.iter().any(OutputPort::is_crowded) => CROWDED_NAP,
+            Wanted::Input | Wanted::Output => {
+                self.nap = FIRST_NAP;
+                return Parked { wanted, until: None };
             }
-        }
+        };
+        Parked { wanted, until: Some(Instant::now() + nap) }
+    }
+
+    /// Whether there may be something to do for a parked block: what it waits for is there, or somebody asks it to stop. `is_over`
+    /// says whether a moment has passed.
+    pub(crate) fn is_ready(&mut self, parked: &Parked, is_over: impl FnOnce(Instant) -> bool) -> bool {
+        let found = match parked.wanted {
+            Wanted::Input | Wanted::Moment(_) => self.io.has_news(),
+            // Whoever waits for a moment as well waits for what nobody announces.
+            Wanted::Output => parked.until.is_none() && self.io.has_room(),
+            Wanted::Buffer => false,
+        };
+        found
+            || self.io.control.has_request()
+            || self.stop.urgency() > self.heeded
+            || self.io.stop_requested()
+            || parked.until.is_some_and(is_over)
     }
 
     /// Starts the block if the formats of all required inputs are known.
@@ -128,6 +211,7 @@ impl Runner {
             }
         }
         self.io.statistics.set_stage(Stage::Running);
+        self.phase = Phase::Working;
         Ok(Start::Started)
     }
 
@@ -140,11 +224,16 @@ impl Runner {
         Some(StreamFormat { dtype, shape, ..StreamFormat::default() })
     }
 
-    /// Lets the block work up to `budget` times.
-    pub(crate) fn work(&mut self, budget: u32) -> Result<Progress> {
+    /// Lets the started block work up to `calls` times, and finish if its last work is done.
+    pub(crate) fn work(&mut self, calls: u32) -> Result<Progress> {
         self.heed_stop();
         self.answer_requests();
-        for _ in 0..budget {
+        if self.phase != Phase::Working {
+            return self.finish();
+        }
+        let begun = Instant::now();
+        self.io.sent_bytes = 0;
+        for call in 1..=calls {
             if !self.io.flush()? || !self.io.has_room() {
                 return Ok(Progress::Waits(Wanted::Output));
             }
@@ -159,34 +248,40 @@ impl Runner {
                         "needs input, but found no input empty: it would sleep for ever".to_owned(),
                     ));
                 }
-                Err(Pause::NeedInput) => return Ok(Progress::Waits(Wanted::Input)),
-                Err(Pause::Event) => return Ok(Progress::Waits(Wanted::Input)),
-                Err(Pause::OutputFull) => return Ok(Progress::Waits(Wanted::Output)),
+                Err(Pause::NeedInput | Pause::Event) => return Ok(Progress::Waits(Wanted::Input)),
+                Err(Pause::OutputFull) => return Ok(Progress::Waits(self.io.what_is_full())),
                 Err(Pause::Until(moment)) => return Ok(Progress::Waits(Wanted::Moment(moment))),
                 Err(Pause::Done) => return self.finish(),
                 Err(Pause::Failed(error)) => return Err(error),
+            }
+            let has_sent_enough = self.io.inputs.is_empty() && self.io.sent_bytes >= SOURCE_BUDGET_BYTES;
+            let clock_is_due = call % CALLS_BETWEEN_CLOCKS == 0;
+            if has_sent_enough || clock_is_due && begun.elapsed() >= TIME_BUDGET {
+                break;
             }
         }
         Ok(Progress::MayGoOn)
     }
 
-    /// Completes the block's work and ends its streams.
+    /// Completes the block's work and ends its streams, as far as there is room for what it still sends.
     fn finish(&mut self) -> Result<Progress> {
-        loop {
-            let wanted = match self.block.finish(&mut self.io) {
-                Ok(()) | Err(Pause::Done | Pause::NeedInput | Pause::Until(_)) => break,
-                Err(Pause::Failed(error)) => return Err(error),
-                Err(Pause::OutputFull) => Wanted::Output,
-                Err(Pause::Event) => Wanted::Input,
-            };
-            if self.wait(wanted)? == Urgency::Now {
-                return Ok(Progress::Done);
-            }
+        if self.phase == Phase::Working {
+            self.phase = Phase::Finishing;
         }
-        while !self.io.flush()? {
-            if self.wait(Wanted::Output)? == Urgency::Now {
-                return Ok(Progress::Done);
+        if self.phase == Phase::Finishing {
+            match self.block.finish(&mut self.io) {
+                Ok(()) | Err(Pause::Done | Pause::NeedInput | Pause::Until(_)) => {}
+                Err(Pause::OutputFull) => {
+                    self.io.flush()?;
+                    return Ok(Progress::Waits(self.io.what_is_full()));
+                }
+                Err(Pause::Event) => return Ok(Progress::Waits(Wanted::Input)),
+                Err(Pause::Failed(error)) => return Err(error),
             }
+            self.phase = Phase::Flushing;
+        }
+        if !self.io.flush()? {
+            return Ok(Progress::Waits(Wanted::Output));
         }
         self.io.outputs.iter_mut().for_each(OutputPort::finish);
         Ok(Progress::Done)
@@ -211,34 +306,15 @@ impl Runner {
         }
         self.heeded = urgency;
     }
+}
 
-    /// Sleeps until there is what is wanted, or somebody asks to stop; returns how urgently.
-    fn wait(&mut self, wanted: Wanted) -> Result<Urgency> {
-        self.io.statistics.refresh();
-        self.answer_requests();
-        if wanted == Wanted::Output && self.io.wait_for_buffer(STARVED_LOOK)? {
-            return Ok(self.urgency());
-        }
-        let timeout = match wanted {
-            Wanted::Moment(moment) => Some(moment.saturating_duration_since(Instant::now())),
-            Wanted::Output if self.io.outputs.iter().any(OutputPort::is_crowded) => Some(CROWDED_LOOK),
-            Wanted::Input | Wanted::Output => None,
-        };
-        let crowded = wanted == Wanted::Output && timeout.is_some();
-        let (waiter, heeded) = (self.io.waiter.clone(), self.heeded);
-        let woken = waiter.wait(timeout, || {
-            let ready = match wanted {
-                Wanted::Output => !crowded && self.io.has_room(),
-                Wanted::Input | Wanted::Moment(_) => self.io.has_news(),
-            };
-            ready || self.io.control.has_request() || self.stop.urgency() > heeded
-        });
-        Ok(if woken == Woken::Stopped { Urgency::Now } else { self.urgency() })
-    }
-
-    fn urgency(&self) -> Urgency {
-        if self.io.stop_requested() { Urgency::Now } else { self.stop.urgency() }
-    }
+/// What the blocks of one scheduler have in common.
+#[derive(Clone)]
+pub(crate) struct Party {
+    pub(crate) waiter: millpond_shm::Waiter,
+    pub(crate) allocator: SharedAllocator,
+    /// Blocks that share a process name themselves when they tell something.
+    pub(crate) is_shared: bool,
 }
 
 /// What came of [`Runner::try_start`].

@@ -10,12 +10,13 @@ use millpond_shm::{
     ReceiveError, Role, StreamFormat, Timestamp, Wait,
 };
 
+use crate::allocation::SharedAllocator;
 use crate::block::Block;
 use crate::bus::{Bus, Json, json};
 use crate::catalog::BlockType;
 use crate::error::{Context, Error, Result};
 use crate::param::{Params, Value};
-use crate::runner::{Progress, Runner, Start, Wanted};
+use crate::runner::{Party, Progress, Runner, Start, Wanted};
 use crate::stop::StopRequest;
 
 /// A block with its inputs and outputs in the hands of a test.
@@ -61,8 +62,12 @@ impl Bench {
             pond.connect(&from, &to, &ConnectionConfig::default())?;
             outputs.push((port.name().to_owned(), pond.input(&to, &InputConfig::default())?));
         }
-        let waiter = pond.waiter(Wait::Adaptive)?;
-        let runner = Runner::new(&block_type, &pond, "block", params, waiter, StopRequest::default())?;
+        let party = Party {
+            waiter: pond.waiter(Wait::Adaptive)?,
+            allocator: SharedAllocator::new(&pond, false),
+            is_shared: false,
+        };
+        let runner = Runner::new(&block_type, &pond, "block", params, &party, StopRequest::default())?;
         Ok(Self { runner, started: false, ended: false, inputs, outputs, pond })
     }
 
@@ -192,7 +197,7 @@ impl Bench {
                 Progress::Waits(Wanted::Moment(moment)) => {
                     std::thread::sleep(moment.saturating_duration_since(std::time::Instant::now()));
                 }
-                Progress::Waits(Wanted::Input | Wanted::Output) => break,
+                Progress::Waits(Wanted::Input | Wanted::Output | Wanted::Buffer) => break,
                 Progress::Done => self.ended = true,
             }
         }

@@ -217,7 +217,7 @@ fn keys_and_values_of_the_file() {
     );
     assert_eq!(
         messages(&format!("x = 1\n{}", zeros(""))),
-        ["a pipeline file has no key `x`", "it may have: name, duration, connect, pool, blocks"]
+        ["a pipeline file has no key `x`", "it may have: name, duration, connect, pool, process, blocks"]
     );
     assert_eq!(messages(&format!("name = 7\n{}", zeros(""))), ["expected a name, found 7"]);
     assert_eq!(
@@ -299,7 +299,7 @@ fn blocks_and_parameters() {
     );
     assert_eq!(
         messages(&zeros("items = 1979-05-27"))[0],
-        "expected a number, text, true, false or a list of names, found a TOML datetime"
+        "expected a number, text, true, false or a list of names or numbers, found a TOML datetime"
     );
     assert_eq!(
         messages(&zeros("items = [1, 2]"))[0],

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use millpond::{BlockProcess, Catalog, Error};
+use millpond::{BlockJob, BlockProcess, Catalog, Error, Placement};
 
 use crate::args::UsageError;
 
@@ -36,7 +36,17 @@ pub struct Args {
 /// What is wrong with the type, the parameters or the pond. A failure of the block is an exit code of 1.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { block_type, name, pond, params, supervisor } = args;
-    let process = BlockProcess { block_type, name, pond, params, supervisor };
+    let blocks = vec![BlockJob { block_type, name, params }];
+    let process =
+        BlockProcess { blocks, pond, supervisor, obeys_stdin: false, placement: Placement::default() };
+    run_process(&process)
+}
+
+/// Runs a process's blocks to their ends.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_process(process: &BlockProcess) -> anyhow::Result<ExitCode> {
     process.run(&Catalog::builtin()).map_err(|error| match error {
         Error::UnknownBlockType { .. }
         | Error::UnknownParameter { .. }

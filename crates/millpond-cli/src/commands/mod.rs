@@ -12,5 +12,6 @@ pub mod logs;
 pub mod ps;
 pub mod run;
 pub mod top;
+pub mod worker;
 
 mod pond_tables;

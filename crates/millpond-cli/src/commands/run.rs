@@ -1,4 +1,4 @@
-//! `millpond run`: runs a pipeline file, each block as its own process, and shows how it is doing.
+//! `millpond run`: runs a pipeline file, its blocks in processes of their own or together, and shows how it is doing.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -29,6 +29,7 @@ The first Ctrl-C stops the sources and lets the rest drain, the second stops eve
 Examples:
   millpond run examples/telemetry.toml
   millpond run examples/telemetry.toml --duration 1min --quiet
+  millpond run examples/telemetry.toml --fused
 
 Exit codes:
   0    every block was done, or ended in order after Ctrl-C
@@ -41,6 +42,12 @@ pub struct Args {
     /// Stop the sources after this time, such as 10s, 500ms or 2h, instead of what the file says
     #[arg(long, value_parser = parse_duration)]
     duration: Option<Duration>,
+    /// Run all blocks in one process, whatever the file says
+    #[arg(long)]
+    fused: bool,
+    /// With --fused: threads that run the blocks, instead of one for each CPU
+    #[arg(long, value_name = "N", requires = "fused", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Show nothing but problems
     #[arg(long, short)]
     quiet: bool,
@@ -61,6 +68,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     if args.duration.is_some() {
         flowgraph.duration = args.duration;
+    }
+    if args.fused {
+        let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
+        flowgraph.fuse(args.threads.map_or_else(cpus, usize::from));
     }
     let style = match args.quiet {
         true => Style::Quiet,

@@ -10,6 +10,7 @@ use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::nearest::nearest;
 use crate::param::{Param, Params, Value, is_name};
+use crate::placement::Placement;
 use crate::spec::{Port, Spec, dtype_names};
 
 /// Makes a flowgraph of what could be read, and adds everything that is wrong with it to the diagnostics.
@@ -24,6 +25,7 @@ pub(super) fn check(
     for block in draft.blocks {
         checker.block(block);
     }
+    checker.processes(&draft.processes);
     let mut all_understood = draft.connections_complete;
     for connection in draft.connections {
         all_understood &= checker.connection(connection);
@@ -39,6 +41,7 @@ pub(super) fn check(
         pools: draft.pools,
         blocks: checker.blocks.into_iter().map(|block| block.node).collect(),
         connections: checker.connections.into_iter().map(|checked| checked.connection).collect(),
+        processes: draft.processes.into_iter().map(|(name, placement)| (name.value, placement)).collect(),
     }
 }
 
@@ -117,8 +120,30 @@ impl Checker<'_> {
         }
         let block_type = draft.block_type.map_or_else(String::new, |located| located.value);
         let given = draft.params.into_iter().map(|(name, value)| (name.value, value)).collect();
-        let node = Node { name, block_type, given, restart: draft.restart, reads_stdin };
+        if let Some(process) = draft.process.as_ref().filter(|process| !is_name(&process.value)) {
+            let message = format!("a process cannot be called `{}`", process.value);
+            self.error(&process.span, message, Some(format!("use {NAME_RULE}")));
+        }
+        let process = draft.process.map(|process| process.value);
+        let program = draft.program.map(|program| program.value.into());
+        let node = Node { name, block_type, given, restart: draft.restart, reads_stdin, process, program };
         self.blocks.push(CheckedBlock { node, span, ports });
+    }
+
+    /// A process that is described has to have blocks.
+    fn processes(&mut self, processes: &[(Located<String>, Placement)]) {
+        for (name, _) in processes {
+            let mut used = self.blocks.iter().filter_map(|block| block.node.process.as_deref());
+            if used.any(|used| used == name.value) {
+                continue;
+            }
+            let used = self.blocks.iter().filter_map(|block| block.node.process.as_deref());
+            let help = match nearest(&name.value, used) {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => format!("add process = \"{}\" to the blocks that are to share it", name.value),
+            };
+            self.error(&name.span, format!("no block is in the process `{}`", name.value), Some(help));
+        }
     }
 
     /// The spec of a type, and a block's parameters if all of them are right.

@@ -23,18 +23,25 @@
 //! type = "gain"
 //! k = 2.0
 //! restart = "never"            # when it dies; on-failure is the default
+//! process = "dsp"              # shares a process with the other blocks that say so; its own is the default
 //! # ...
+//!
+//! [process.dsp]                # what there is to say about that process
+//! threads = 2                  # that run its blocks; 1 is the default
+//! cpus = [0, 1]                # on which they may run; all is the default
+//! nice = 5                     # -20 (first served) to 19
 //! ```
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use millpond_shm::{ConnectionConfig, PoolConfig};
+use millpond_shm::{ConnectionConfig, PondConfig, PoolConfig};
 
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::param::Value;
+use crate::placement::Placement;
 
 mod check;
 mod diagnostic;
@@ -45,7 +52,14 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 pub use picture::{Picture, PictureBlock, PictureConnection};
 
 /// Keys of a block's table in a pipeline file that are no parameters.
-pub(crate) const RESERVED_KEYS: [&str; 2] = ["type", "restart"];
+pub(crate) const RESERVED_KEYS: [&str; 4] = ["type", "restart", "process", "program"];
+
+/// Enough to keep a sender and a receiver in different processes busy; with more, data would only be older.
+const MAX_DEFAULT_DEPTH: u32 = 64;
+/// With fewer, every hand-over would wait for the next.
+const MIN_DEFAULT_DEPTH: u32 = 2;
+/// The process into which [`Flowgraph::fuse`] puts all blocks.
+const FUSED: &str = "fused";
 
 /// A flowgraph that has been checked against a catalog: names and types fit together.
 #[derive(Clone, Debug)]
@@ -60,6 +74,8 @@ pub struct Flowgraph {
     pub blocks: Vec<Node>,
     /// The connections, in the file's order.
     pub connections: Vec<Connection>,
+    /// The processes about which there is something to say, by name.
+    pub processes: Vec<(String, Placement)>,
 }
 
 /// A block of a flowgraph.
@@ -75,6 +91,29 @@ pub struct Node {
     pub restart: Restart,
     /// Its process gets the program's standard input; at most one can.
     pub reads_stdin: bool,
+    /// The process that it shares with other blocks; `None`: it has its own.
+    pub process: Option<String>,
+    /// The program that has its type; `None`: the one that runs the flowgraph.
+    pub program: Option<PathBuf>,
+}
+
+/// The blocks of one process.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    /// The name of the process that the blocks share, or of the block that has its own.
+    pub(crate) name: String,
+    /// Places of the blocks in the flowgraph.
+    pub(crate) blocks: Vec<usize>,
+    pub(crate) program: Option<PathBuf>,
+    shared: bool,
+    pub(crate) placement: Placement,
+}
+
+impl Group {
+    /// The flowgraph names the process: it runs as a worker, even if there is only one block in it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared
+    }
 }
 
 /// Whether a block is started again when it dies.
@@ -135,6 +174,68 @@ impl Flowgraph {
         let file_stem = Path::new(path).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let flowgraph = check::check(draft, file_stem, catalog, &mut diagnostics);
         if diagnostics.is_empty() { Ok(flowgraph) } else { Err(Error::Flowgraph(diagnostics)) }
+    }
+
+    /// Puts all blocks of this program into one process with so many threads, whatever the file says. Blocks of other programs
+    /// stay where they are.
+    pub fn fuse(&mut self, threads: usize) {
+        for node in self.blocks.iter_mut().filter(|node| node.program.is_none()) {
+            node.process = Some(FUSED.to_owned());
+        }
+        self.processes.retain(|(name, _)| name != FUSED);
+        self.processes.push((FUSED.to_owned(), Placement { threads, ..Placement::default() }));
+    }
+
+    /// The processes, in the order of their first blocks.
+    pub(crate) fn groups(&self) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        for (index, node) in self.blocks.iter().enumerate() {
+            let shared = node.process.is_some();
+            let name = node.process.as_ref().unwrap_or(&node.name);
+            if let Some(group) = groups.iter_mut().find(|group| group.shared && shared && group.name == *name)
+            {
+                group.blocks.push(index);
+                continue;
+            }
+            let placement = self.processes.iter().find(|(known, _)| shared && known == name);
+            groups.push(Group {
+                name: name.clone(),
+                blocks: vec![index],
+                program: node.program.clone(),
+                shared,
+                placement: placement.map(|(_, placement)| placement.clone()).unwrap_or_default(),
+            });
+        }
+        groups
+    }
+
+    /// How many buffers may wait at a connection that does not say: so few that no pool can be queued up completely, which would leave
+    /// blocks without a buffer to go on with, however many there are.
+    pub fn default_depth(&self) -> u32 {
+        let of_pond = PondConfig::default().pools;
+        let pools = if self.pools.is_empty() { &of_pond } else { &self.pools };
+        let fewest = pools.iter().map(|pool| pool.blocks as usize).min().unwrap_or(0);
+        let holders = (self.connections.len() + self.blocks.len()).max(1);
+        ((fewest / holders) as u32).clamp(MIN_DEFAULT_DEPTH, MAX_DEFAULT_DEPTH)
+    }
+
+    /// A connection's settings, complete.
+    pub(crate) fn config_of(&self, connection: &Connection) -> ConnectionConfig {
+        let depth = connection.config.depth.or_else(|| Some(self.default_depth()));
+        ConnectionConfig { depth, ..connection.config }
+    }
+
+    /// The blocks that are to end because nobody receives from them any more or, while everything is `ending`, because nobody
+    /// sends to them any more.
+    pub(crate) fn due_to_end(&self, ending: bool, has_ended: &dyn Fn(usize) -> bool) -> Vec<usize> {
+        let ended = |name: &str| self.blocks.iter().position(|node| node.name == name).is_some_and(has_ended);
+        let is_due = |&index: &usize| {
+            let name = &self.blocks[index].name;
+            let mut receivers = self.receivers(name).peekable();
+            let unheard = receivers.peek().is_some() && receivers.all(ended);
+            unheard || ending && self.senders(name).all(ended)
+        };
+        (0..self.blocks.len()).filter(is_due).collect()
     }
 
     /// The blocks that send to this one.

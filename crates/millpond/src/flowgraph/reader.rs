@@ -11,6 +11,7 @@ use super::{Diagnostics, RESERVED_KEYS, Restart};
 use crate::duration::parse_duration;
 use crate::nearest::nearest;
 use crate::param::Value;
+use crate::placement::Placement;
 
 /// Something with its place in the file.
 #[derive(Clone, Debug)]
@@ -27,6 +28,7 @@ pub(super) struct Draft {
     pub(super) pools: Vec<PoolConfig>,
     pub(super) blocks: Vec<DraftBlock>,
     pub(super) connections: Vec<DraftConnection>,
+    pub(super) processes: Vec<(Located<String>, Placement)>,
     /// No connection had to be left out.
     pub(super) connections_complete: bool,
 }
@@ -36,6 +38,8 @@ pub(super) struct DraftBlock {
     pub(super) name: Located<String>,
     pub(super) block_type: Option<Located<String>>,
     pub(super) restart: Restart,
+    pub(super) process: Option<Located<String>>,
+    pub(super) program: Option<Located<String>>,
     pub(super) params: Vec<(Located<String>, Value)>,
 }
 
@@ -50,6 +54,10 @@ const POLICIES: [(&str, Policy); 3] =
     [("block", Policy::Block), ("drop-newest", Policy::DropNewest), ("drop-oldest", Policy::DropOldest)];
 const RESTARTS: [(&str, Restart); 2] = [("on-failure", Restart::OnFailure), ("never", Restart::Never)];
 
+/// More than anybody has cores.
+const MAX_THREADS: u64 = 1024;
+/// As many as the kernel's interface takes.
+const MAX_CPUS: usize = 1024;
 /// 1 TiB: beyond any machine, and far from overflow.
 const MAX_BLOCK_BYTES: u64 = 1 << 40;
 
@@ -95,6 +103,11 @@ impl Reader<'_> {
                     }
                     draft.connections_complete = self.diagnostics.iter().count() == mistakes;
                 }
+                "process" => {
+                    let processes = self.table(value, "tables [process.NAME]");
+                    draft.processes =
+                        in_order_of(processes).map(|(key, value)| self.process(key, value)).collect();
+                }
                 "blocks" => {
                     let blocks = self.table(value, "tables [blocks.NAME]");
                     draft.blocks =
@@ -103,7 +116,7 @@ impl Reader<'_> {
                 _ => self.unknown_key(
                     key,
                     "a pipeline file",
-                    &["name", "duration", "connect", "pool", "blocks"],
+                    &["name", "duration", "connect", "pool", "process", "blocks"],
                 ),
             }
         }
@@ -132,6 +145,45 @@ impl Reader<'_> {
         Some(PoolConfig::new(block_bytes?, u32::try_from(count?).ok()?))
     }
 
+    fn process(&mut self, key: &Key<'_>, value: &Spanned<DeValue<'_>>) -> (Located<String>, Placement) {
+        let name = Located { value: key.get_ref().to_string(), span: key.span() };
+        let mut placement = Placement::default();
+        for (key, value) in in_order_of(self.table(value, "a table [process.NAME]")) {
+            match key.get_ref().as_ref() {
+                "threads" => {
+                    let threads = self.whole_number(value, "`threads`", MAX_THREADS);
+                    placement.threads = threads.map_or(1, |threads| threads as usize);
+                }
+                "cpus" => placement.cpus = self.cpus(value),
+                "nice" => {
+                    let nice = value.get_ref().as_integer();
+                    let nice = nice.and_then(|n| i32::from_str_radix(n.as_str(), n.radix()).ok());
+                    placement.nice = nice.filter(|nice| (-20..=19).contains(nice));
+                    if placement.nice.is_none() {
+                        self.expected("`nice` to be a whole number from -20 to 19", value);
+                    }
+                }
+                _ => self.unknown_key(key, "a process", &["threads", "cpus", "nice"]),
+            }
+        }
+        (name, placement)
+    }
+
+    fn cpus(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<usize> {
+        let expected = "`cpus` to be a list of CPU numbers like [0, 1]";
+        let number = |item: &Spanned<DeValue<'_>>| {
+            let number = item.get_ref().as_integer()?;
+            let number = usize::from_str_radix(number.as_str(), number.radix()).ok()?;
+            (number < MAX_CPUS).then_some(number)
+        };
+        let items = self.array(value, expected);
+        let numbers: Vec<usize> = items.iter().filter_map(number).collect();
+        if numbers.len() < items.len() || items.is_empty() && value.get_ref().as_array().is_some() {
+            self.expected(expected, value);
+        }
+        numbers
+    }
+
     fn block(&mut self, key: &Key<'_>, value: &Spanned<DeValue<'_>>) -> Option<DraftBlock> {
         let name = Located { value: key.get_ref().to_string(), span: key.span() };
         let DeValue::Table(table) = value.get_ref() else {
@@ -146,12 +198,20 @@ impl Reader<'_> {
                 Some(help),
             );
         }
-        let mut block =
-            DraftBlock { name, block_type: None, restart: Restart::default(), params: Vec::new() };
+        let mut block = DraftBlock {
+            name,
+            block_type: None,
+            restart: Restart::default(),
+            process: None,
+            program: None,
+            params: Vec::new(),
+        };
         for (key, value) in in_order(table) {
             match key.get_ref().as_ref() {
                 "type" => block.block_type = self.string(value, "the name of a block type"),
                 "restart" => block.restart = self.one_of(value, "restart", &RESTARTS).unwrap_or_default(),
+                "process" => block.process = self.string(value, "the name of a process"),
+                "program" => block.program = self.string(value, "the path of a program"),
                 name => {
                     debug_assert!(!RESERVED_KEYS.contains(&name), "a reserved key without meaning");
                     let name = Located { value: name.to_owned(), span: key.span() };

@@ -1,4 +1,5 @@
-//! The supervisor: starts a process for each block, watches them, starts the dead again and brings everything to its end.
+//! The supervisor: starts the processes that run the blocks (one each, unless the flowgraph puts several into one), watches them,
+//! starts the dead again and brings everything to its end.
 //!
 //! Data never flows through it. When it is killed, the kernel tells the blocks: sources end, and the others when the end of
 //! the stream reaches them.
@@ -15,7 +16,7 @@ use millpond_shm::{Monitor, Pond, PondConfig, Role};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::{Context, Result};
-use crate::flowgraph::{Flowgraph, Node};
+use crate::flowgraph::{Flowgraph, Group, Node, Restart};
 use crate::statistics::Stage;
 
 mod process;
@@ -62,15 +63,17 @@ pub enum Event<'a> {
         /// The line.
         line: &'a str,
     },
-    /// The process died before the block was done.
+    /// The process died before its blocks were done.
     Died {
-        /// The block.
-        block: &'a str,
+        /// The process's name: that of its block, or of the process that several share.
+        process: &'a str,
+        /// The blocks that it ran and that were not done.
+        blocks: &'a [&'a str],
         /// The dead process.
         pid: u32,
         /// How it died.
         death: &'a Death,
-        /// The block is started again after this time; `None`: it is given up.
+        /// They are started again after this time; `None`: they are given up.
         restart_in: Option<Duration>,
     },
     /// Everything is brought to its end now, for this reason.
@@ -90,10 +93,10 @@ pub enum EndReason {
     DurationOver,
     /// A signal asked for it.
     Interrupted,
-    /// A block was given up.
+    /// A block, or a process of several, was given up.
     Failed {
-        /// The block.
-        block: String,
+        /// The name of the process: that of its block, or of the process that several share.
+        process: String,
         /// How it died last.
         death: Death,
     },
@@ -104,7 +107,7 @@ impl fmt::Display for EndReason {
         match self {
             EndReason::DurationOver => f.write_str("its time is over"),
             EndReason::Interrupted => f.write_str("a signal asked for it"),
-            EndReason::Failed { block, death } => write!(f, "block `{block}` {death}"),
+            EndReason::Failed { process, death } => write!(f, "`{process}` {death}"),
         }
     }
 }
@@ -120,10 +123,10 @@ pub enum Outcome {
     },
     /// A second signal stopped everybody at once.
     Stopped,
-    /// A block was given up.
+    /// A block, or a process of several, was given up.
     Failed {
-        /// The block.
-        block: String,
+        /// The name of the process: that of its block, or of the process that several share.
+        process: String,
         /// How it died last.
         death: Death,
     },
@@ -138,11 +141,13 @@ pub struct Summary {
     pub status: Status,
 }
 
-/// Runs a flowgraph, each block in a process of its own.
+/// Runs a flowgraph, its blocks in the processes that it names.
 pub struct Supervisor {
     flowgraph: Flowgraph,
     launcher: Launcher,
     members: Vec<Member>,
+    /// What has become of the blocks, in the flowgraph's order.
+    fates: Vec<Fate>,
     pond: Pond,
     monitor: Monitor,
     /// Final numbers of connections that have been taken down.
@@ -152,9 +157,9 @@ pub struct Supervisor {
     stopping: Option<Instant>,
 }
 
-/// A block and what has become of it.
+/// A process and what has become of it.
 struct Member {
-    node: Node,
+    group: Group,
     state: State,
     history: RestartHistory,
 }
@@ -163,6 +168,15 @@ enum State {
     Runs(Process),
     RestartsAt(Instant),
     Ended,
+}
+
+/// What has become of a block.
+#[derive(Clone, Copy, Default)]
+struct Fate {
+    /// Its process was asked to let it end.
+    told_to_end: bool,
+    /// It has ended for good.
+    ended: bool,
 }
 
 impl Supervisor {
@@ -180,17 +194,16 @@ impl Supervisor {
             pond.declare_block(&node.name, &node.block_type)?;
         }
         for connection in &flowgraph.connections {
-            pond.connect(&connection.from.to_string(), &connection.to.to_string(), &connection.config)?;
+            let config = flowgraph.config_of(connection);
+            pond.connect(&connection.from.to_string(), &connection.to.to_string(), &config)?;
         }
         let monitor = Monitor::open(&flowgraph.name)?;
         let now = Instant::now();
-        let member = |node: &Node| Member {
-            node: node.clone(),
-            state: State::RestartsAt(now),
-            history: RestartHistory::default(),
-        };
-        let members = flowgraph.blocks.iter().map(member).collect();
+        let member =
+            |group| Member { group, state: State::RestartsAt(now), history: RestartHistory::default() };
+        let members = flowgraph.groups().into_iter().map(member).collect();
         Ok(Self {
+            fates: vec![Fate::default(); flowgraph.blocks.len()],
             flowgraph,
             launcher,
             members,
@@ -252,7 +265,7 @@ impl Supervisor {
         }
         let status = self.status(start.elapsed());
         let outcome = match self.ending {
-            Some(EndReason::Failed { block, death }) => Outcome::Failed { block, death },
+            Some(EndReason::Failed { process, death }) => Outcome::Failed { process, death },
             _ if self.stopping.is_some() => Outcome::Stopped,
             reason => Outcome::Done { reason },
         };
@@ -286,10 +299,16 @@ impl Supervisor {
             // What the dead process held must be given back before the next one takes its place.
             self.pond.recover_dead()?;
             let moved = self.moved(index);
-            let node = &self.members[index].node;
-            let process = Process::start(&self.launcher, node, &self.flowgraph.name, moved)?;
-            watch(Event::Started { block: &node.name, pid: process.pid() });
-            self.members[index].state = State::Runs(process);
+            let member = &mut self.members[index];
+            let blocks: Vec<usize> =
+                member.group.blocks.iter().copied().filter(|&block| !self.fates[block].ended).collect();
+            let nodes: Vec<&Node> = blocks.iter().map(|&block| &self.flowgraph.blocks[block]).collect();
+            let process = Process::start(&self.launcher, &member.group, &nodes, &self.flowgraph.name, moved)?;
+            for node in &nodes {
+                watch(Event::Started { block: &node.name, pid: process.pid() });
+            }
+            blocks.iter().for_each(|&block| self.fates[block].told_to_end = false);
+            member.state = State::Runs(process);
         }
         Ok(())
     }
@@ -301,16 +320,27 @@ impl Supervisor {
             let State::Runs(process) = &mut member.state else { continue };
             let pid = process.pid();
             let (said, end) = process.look();
+            let mut done = Vec::new();
             for said in &said {
-                let block = &member.node.name;
-                watch(match said {
-                    Said::Note(note) => Event::Note { block, note },
-                    Said::Line(line) => Event::Line { block, line },
-                });
+                match said {
+                    Said::Note(block, note) => {
+                        watch(Event::Note { block: block.as_ref().unwrap_or(&member.group.name), note });
+                    }
+                    Said::Line(line) => watch(Event::Line { block: &member.group.name, line }),
+                    Said::Done(name) => done.extend(
+                        member
+                            .group
+                            .blocks
+                            .iter()
+                            .copied()
+                            .filter(|&b| self.flowgraph.blocks[b].name == *name),
+                    ),
+                }
             }
+            done.into_iter().for_each(|block| self.has_ended(block));
             match end {
                 None => {}
-                Some(Ok(())) => self.has_ended(index),
+                Some(Ok(())) => self.process_has_ended(index),
                 Some(Err(death)) => self.has_died(index, pid, &death, watch),
             }
         }
@@ -318,40 +348,63 @@ impl Supervisor {
 
     fn has_died(&mut self, index: usize, pid: u32, death: &Death, watch: &mut dyn FnMut(Event<'_>)) {
         let moved = self.moved(index);
-        let member = &mut self.members[index];
-        let (told_to_end, moved_before) =
-            member.process().map_or((true, moved), |process| (process.told_to_end, process.moved_before));
-        // A source that was killed after it was asked to end has nothing left to do; others go on with what is queued.
-        let is_source = self.flowgraph.senders(&member.node.name).next().is_none();
+        let member = &self.members[index];
+        let moved_before = member.process().map_or(moved, |process| process.moved_before);
+        let name = member.group.name.clone();
+        let left: Vec<usize> =
+            member.group.blocks.iter().copied().filter(|&block| !self.fates[block].ended).collect();
+        let told_to_end = |block: usize| self.fates[block].told_to_end;
         let killed = matches!(death, Death::Signal { .. });
         // Asked to end before it had a handler for it. When the run has failed anyway there is nothing to start it again for.
         let failed = matches!(self.ending, Some(EndReason::Failed { .. }));
-        if failed && told_to_end && matches!(death, Death::Signal { signal: 15 }) {
-            self.has_ended(index);
+        if failed
+            && left.iter().any(|&block| told_to_end(block))
+            && matches!(death, Death::Signal { signal: 15 })
+        {
+            self.process_has_ended(index);
             return;
         }
-        let ends_anyway = self.stopping.is_some() || (is_source && told_to_end && killed);
-        let restart_in = if ends_anyway {
-            None
-        } else {
-            member.history.after(death, member.node.restart, moved > moved_before, Instant::now())
+        // A source that was killed after it was asked to end has nothing left to do; others go on with what is queued.
+        let has_nothing_to_do = |&block: &usize| {
+            let is_source = self.flowgraph.senders(&self.flowgraph.blocks[block].name).next().is_none();
+            killed && is_source && told_to_end(block)
         };
-        watch(Event::Died { block: &member.node.name, pid, death, restart_in });
+        let ends_anyway = self.stopping.is_some() || left.iter().all(&has_nothing_to_do);
+        let spent: Vec<usize> = left.iter().copied().filter(has_nothing_to_do).collect();
+        let restarts = left.iter().map(|&block| self.flowgraph.blocks[block].restart);
+        let restart =
+            restarts.fold(Restart::OnFailure, |all, one| if one == Restart::Never { one } else { all });
+        let member = &mut self.members[index];
+        let restart_in = match ends_anyway {
+            true => None,
+            false => member.history.after(death, restart, moved > moved_before, Instant::now()),
+        };
+        let blocks: Vec<&str> =
+            left.iter().map(|&block| self.flowgraph.blocks[block].name.as_str()).collect();
+        watch(Event::Died { process: &name, blocks: &blocks, pid, death, restart_in });
         if let Some(pause) = restart_in {
             member.state = State::RestartsAt(Instant::now() + pause);
+            spent.into_iter().for_each(|block| self.has_ended(block));
             return;
         }
-        let block = member.node.name.clone();
-        self.has_ended(index);
+        self.process_has_ended(index);
         if !ends_anyway {
-            self.end(EndReason::Failed { block, death: death.clone() }, watch);
+            self.end(EndReason::Failed { process: name, death: death.clone() }, watch);
         }
     }
 
-    /// A block has ended for good: nobody shall wait for it any more.
-    fn has_ended(&mut self, index: usize) {
+    /// A process has ended for good, and with it its blocks.
+    fn process_has_ended(&mut self, index: usize) {
         self.members[index].state = State::Ended;
-        let block = &self.members[index].node.name;
+        self.members[index].group.blocks.clone().into_iter().for_each(|block| self.has_ended(block));
+    }
+
+    /// A block has ended for good: nobody shall wait for it any more.
+    fn has_ended(&mut self, block: usize) {
+        if std::mem::replace(&mut self.fates[block].ended, true) {
+            return;
+        }
+        let block = &self.flowgraph.blocks[block].name;
         let snapshot = self.monitor.snapshot();
         for connection in self.flowgraph.connections.iter().filter(|connection| connection.to.block == *block)
         {
@@ -402,43 +455,53 @@ impl Supervisor {
 
     /// Asks those blocks to end that nobody sends to, or receives from, any more.
     fn lead_to_the_end(&mut self) {
-        let ended = |members: &[Member], block: &str| {
-            members.iter().any(|member| member.node.name == block && matches!(member.state, State::Ended))
-        };
-        let mut due = Vec::new();
-        for (index, member) in self.members.iter().enumerate() {
-            let name = &member.node.name;
-            let mut receivers = self.flowgraph.receivers(name).peekable();
-            let unheard =
-                receivers.peek().is_some() && receivers.all(|receiver| ended(&self.members, receiver));
-            let unfed = || self.flowgraph.senders(name).all(|sender| ended(&self.members, sender));
-            if unheard || (self.ending.is_some() && unfed()) {
-                due.push(index);
-            }
-        }
-        let someone_ends = self.members.iter().any(|member| match &member.state {
-            State::Runs(process) => process.told_to_end,
-            State::RestartsAt(_) => false,
-            State::Ended => true,
-        });
+        let has_ended = |block: usize| self.fates[block].ended;
+        let mut due = self.flowgraph.due_to_end(self.ending.is_some(), &has_ended);
+        let someone_ends = self.fates.iter().any(|fate| fate.told_to_end || fate.ended);
         if self.ending.is_some() && due.is_empty() && !someone_ends {
             // Only loops are left: there is no first one.
-            due.extend(0..self.members.len());
+            due.extend(0..self.flowgraph.blocks.len());
         }
-        for index in due {
-            let is_source = self.flowgraph.senders(&self.members[index].node.name).next().is_none();
-            match &mut self.members[index].state {
-                State::Runs(process) => process.tell_to_end(),
-                State::RestartsAt(_) if is_source => self.has_ended(index),
-                State::RestartsAt(_) | State::Ended => {}
+        due.retain(|&block| !self.fates[block].ended);
+        for block in due {
+            let Some(member) = self.members.iter_mut().find(|member| member.group.blocks.contains(&block))
+            else {
+                continue;
+            };
+            let name = &self.flowgraph.blocks[block].name;
+            match &mut member.state {
+                State::Runs(process) if !self.fates[block].told_to_end => {
+                    self.fates[block].told_to_end = true;
+                    process.tell_to_end(name);
+                }
+                State::RestartsAt(_) if self.flowgraph.senders(name).next().is_none() => {
+                    self.has_ended(block);
+                    self.retire_if_idle(block);
+                }
+                State::Runs(_) | State::RestartsAt(_) | State::Ended => {}
             }
         }
     }
 
-    /// Buffers that a block has taken and sent so far.
+    /// A process that waits for its restart has none if all its blocks have ended.
+    fn retire_if_idle(&mut self, block: usize) {
+        for member in &mut self.members {
+            let is_idle =
+                matches!(member.state, State::RestartsAt(_)) && member.group.blocks.contains(&block);
+            if is_idle && member.group.blocks.iter().all(|&block| self.fates[block].ended) {
+                member.state = State::Ended;
+            }
+        }
+    }
+
+    /// Buffers that the blocks of a process have taken and sent so far.
     fn moved(&self, index: usize) -> u64 {
-        let statistics = block_statistics(&self.monitor.snapshot(), &self.members[index].node.name);
-        statistics.taken + statistics.sent
+        let snapshot = self.monitor.snapshot();
+        let moved = |&block: &usize| {
+            let statistics = block_statistics(&snapshot, &self.flowgraph.blocks[block].name);
+            statistics.taken + statistics.sent
+        };
+        self.members[index].group.blocks.iter().map(moved).sum()
     }
 }
 

@@ -1,7 +1,7 @@
 //! One process of a block, as its supervisor sees it: alive or how it died, and what it says.
 
 use std::fmt;
-use std::io::{ErrorKind, Read as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::PathBuf;
@@ -11,11 +11,11 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::{Context, Error, Result};
-use crate::flowgraph::Node;
-use crate::process::{FAILED_PREFIX, NOTE_PREFIX};
+use crate::flowgraph::{Group, Node};
+use crate::report::Report;
 
-/// The program that runs blocks: started as `PROGRAM block TYPE NAME --pond POND --supervisor PID --param NAME=VALUE ...`, it
-/// has to call [`BlockProcess::run`](crate::BlockProcess::run).
+/// The program that runs blocks of the catalog: started as `PROGRAM block ...` or `PROGRAM worker ...`, it has to call
+/// [`BlockProcess::run`](crate::BlockProcess::run); [`millpond::main`](crate::main) does.
 #[derive(Clone, Debug)]
 pub struct Launcher {
     program: PathBuf,
@@ -35,15 +35,35 @@ impl Launcher {
         Self { program: program.into() }
     }
 
-    fn command(&self, node: &Node, pond: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(["block", &node.block_type, &node.name, "--pond", pond]);
-        command.args(["--supervisor", &std::process::id().to_string()]);
-        for (name, value) in node.given_as_text() {
-            command.args(["--param", &format!("{name}={value}")]);
+    /// The command that runs these blocks of a group.
+    fn command(&self, group: &Group, nodes: &[&Node], pond: &str) -> Command {
+        let mut command = Command::new(group.program.as_ref().unwrap_or(&self.program));
+        if group.is_shared() {
+            command.args(["worker", &group.name]).args(group.placement.arguments());
+        } else {
+            command.args(["block", &nodes[0].block_type, &nodes[0].name]);
+        }
+        command.args(["--pond", pond, "--supervisor", &std::process::id().to_string()]);
+        for node in nodes {
+            let mut scope = String::new();
+            if group.is_shared() {
+                command.args(["--block", &format!("{}={}", node.name, node.block_type)]);
+                scope = format!("{}.", node.name);
+            }
+            for (name, value) in node.given_as_text() {
+                command.args(["--param", &format!("{scope}{name}={value}")]);
+            }
         }
         // A process group of its own: Ctrl-C in a terminal reaches the supervisor only, which then stops the blocks in order.
-        let stdin = if node.reads_stdin { Stdio::inherit() } else { Stdio::null() };
+        let reads_stdin = nodes.iter().any(|node| node.reads_stdin);
+        let stdin = match group.is_shared() {
+            _ if reads_stdin => Stdio::inherit(),
+            true => Stdio::piped(),
+            false => Stdio::null(),
+        };
+        if group.is_shared() && !reads_stdin {
+            command.arg("--control=stdin");
+        }
         command.stdin(stdin).stderr(Stdio::piped()).process_group(0);
         command
     }
@@ -86,33 +106,39 @@ impl fmt::Display for Death {
     }
 }
 
-/// Something that a block's process wrote.
+/// Something that a block's process wrote. `None` stands for the only block of its process.
 pub(super) enum Said {
-    /// What the block tells the user.
-    Note(String),
+    /// What a block tells the user.
+    Note(Option<String>, String),
+    /// A block has ended its streams.
+    Done(String),
     /// Anything else: a warning, the text of a panic.
     Line(String),
 }
 
-/// A process that runs a block. Dropping it kills the process: nothing is orphaned.
+/// A process that runs blocks. Dropping it kills the process: nothing is orphaned.
 pub(super) struct Process {
     child: Child,
     pidfd: OwnedFd,
     stderr: ChildStderr,
     /// What was read of a line that is not complete yet.
     partial: Vec<u8>,
-    /// Why the block failed, in its own words.
+    /// Why a block failed, in its own words.
     cause: Option<String>,
-    /// It was asked to end.
-    pub(super) told_to_end: bool,
-    /// Buffers that the block had taken and sent before this process started.
+    /// Buffers that the blocks had taken and sent before this process started.
     pub(super) moved_before: u64,
 }
 
 impl Process {
-    pub(super) fn start(launcher: &Launcher, node: &Node, pond: &str, moved_before: u64) -> Result<Self> {
-        let cannot = |cause| Error::Start { block: node.name.clone(), cause };
-        let mut child = launcher.command(node, pond).spawn().map_err(cannot)?;
+    pub(super) fn start(
+        launcher: &Launcher,
+        group: &Group,
+        nodes: &[&Node],
+        pond: &str,
+        moved_before: u64,
+    ) -> Result<Self> {
+        let cannot = |cause| Error::Start { block: group.name.clone(), cause };
+        let mut child = launcher.command(group, nodes, pond).spawn().map_err(cannot)?;
         let watch = || {
             let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
             let stderr = child.stderr.take().ok_or(ErrorKind::BrokenPipe)?;
@@ -120,15 +146,9 @@ impl Process {
             Ok((pidfd, stderr))
         };
         match { watch }() {
-            Ok((pidfd, stderr)) => Ok(Self {
-                child,
-                pidfd,
-                stderr,
-                partial: Vec::new(),
-                cause: None,
-                told_to_end: false,
-                moved_before,
-            }),
+            Ok((pidfd, stderr)) => {
+                Ok(Self { child, pidfd, stderr, partial: Vec::new(), cause: None, moved_before })
+            }
             Err(cause) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -176,28 +196,33 @@ impl Process {
 
     /// What a line means. The cause of a failure is told with the death.
     fn line(&mut self, bytes: &[u8]) -> Option<Said> {
-        let line = String::from_utf8_lossy(bytes).into_owned();
-        if let Some(cause) = line.strip_prefix(FAILED_PREFIX) {
-            self.cause = Some(cause.to_owned());
-            return None;
-        }
-        Some(match line.strip_prefix(NOTE_PREFIX) {
-            Some(note) => Said::Note(note.to_owned()),
-            None => Said::Line(line),
+        let line = String::from_utf8_lossy(bytes);
+        Some(match Report::of(&line) {
+            Report::Failed(None, cause) => {
+                self.cause = Some(cause.to_owned());
+                return None;
+            }
+            Report::Failed(Some(block), cause) => {
+                self.cause = Some(format!("block `{block}`: {cause}"));
+                return None;
+            }
+            Report::Note(block, note) => Said::Note(block.map(str::to_owned), note.to_owned()),
+            Report::Done(block) => Said::Done(block.to_owned()),
+            Report::Line(line) => Said::Line(line.to_owned()),
         })
     }
 
-    /// Asks the block to take what is queued and to end its streams.
-    pub(super) fn tell_to_end(&mut self) {
-        if !self.told_to_end {
-            self.told_to_end = true;
-            let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
+    /// Asks a block to take what is queued and to end its streams.
+    pub(super) fn tell_to_end(&mut self, block: &str) {
+        // If it cannot be told it has died, which is noticed elsewhere.
+        match &mut self.child.stdin {
+            Some(stdin) => drop(stdin.write_all(format!("end {block}\n").as_bytes())),
+            None => drop(pidfd_send_signal(&self.pidfd, Signal::TERM)),
         }
     }
 
-    /// Tells the block to stop at once.
+    /// Tells all blocks to stop at once.
     pub(super) fn tell_to_stop(&mut self) {
-        self.told_to_end = true;
         // Two requests mean "at once". Of one kind they could merge into one.
         for signal in [Signal::TERM, Signal::INT] {
             let _ = pidfd_send_signal(&self.pidfd, signal);

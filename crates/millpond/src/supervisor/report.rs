@@ -12,13 +12,16 @@ pub(super) fn log(pond: &Pond, event: &Event<'_>) {
         Event::Started { block, pid } => pond.log(block, Level::Info, &format!("started as process {pid}")),
         Event::Note { block, note } => pond.log(block, Level::Info, note),
         Event::Line { block, line } => pond.log(block, Level::Warn, line),
-        Event::Died { block, pid, death, restart_in } => {
+        Event::Died { process, blocks, pid, death, restart_in } => {
             let next = match restart_in {
                 Some(Duration::ZERO) => "started again at once".to_owned(),
                 Some(pause) => format!("started again in {pause:?}"),
                 None => "not started again".to_owned(),
             };
-            pond.log(block, Level::Error, &format!("process {pid} {death}: {next}"));
+            let shared = if blocks.contains(process) { String::new() } else { format!(" `{process}`") };
+            for block in *blocks {
+                pond.log(block, Level::Error, &format!("process{shared} {pid} {death}: {next}"));
+            }
         }
         Event::Ending { reason } => pond.log("", Level::Info, &format!("ending: {reason}")),
         Event::Progress(_) => {}

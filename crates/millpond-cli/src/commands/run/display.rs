@@ -49,13 +49,17 @@ impl Display {
             Event::Started { block, pid } => self.say(&format!("{block}: process {pid}\n")),
             Event::Note { block, note } => self.notes.push(format!("{block}: {note}\n")),
             Event::Line { block, line } => self.warn(&format!("{block}: {line}\n")),
-            Event::Died { block, pid, death, restart_in } => {
+            Event::Died { process, blocks, pid, death, restart_in } => {
                 let then = match restart_in {
                     Some(Duration::ZERO) => "starting it again".to_owned(),
                     Some(pause) => format!("starting it again in {} ms", pause.as_millis()),
                     None => "not started again".to_owned(),
                 };
-                self.warn(&format!("{block}: process {pid} {}: {then}\n", verb(death)));
+                let who = match blocks {
+                    [block] if block == process => (*block).to_owned(),
+                    blocks => format!("{process} ({})", blocks.join(", ")),
+                };
+                self.warn(&format!("{who}: process {pid} {}: {then}\n", verb(death)));
             }
             Event::Ending { reason: EndReason::Interrupted } => {
                 self.warn("stopping in order; once more to stop at once\n");
@@ -85,8 +89,10 @@ impl Display {
                 self.print(&format!("\n{}", self.notes.concat()));
             }
         }
-        if let Outcome::Failed { block, death } = &summary.outcome {
-            self.warn(&format!("millpond: block `{block}` {death}\n"));
+        if let Outcome::Failed { process, death } = &summary.outcome {
+            let is_block = summary.status.blocks.iter().any(|block| block.name == *process);
+            let what = if is_block { "block" } else { "process" };
+            self.warn(&format!("millpond: {what} `{process}` {death}\n"));
         }
     }
 
