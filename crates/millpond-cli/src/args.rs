@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{align, bench, block, blocks, clean, completions, graph, inspect, logs, ps, run, top, worker};
+use crate::commands::{align, bench, block, blocks, check, clean, completions, graph, inspect, logs, ps, run, top, worker};
 
 /// Streaming pipelines whose every block may be its own process
 #[derive(Parser)]
@@ -22,6 +22,8 @@ pub enum Command {
     Block(block::Args),
     /// List the types of block, or show the ports and parameters of one
     Blocks(blocks::Args),
+    /// Say everything that is wrong with a pipeline file
+    Check(check::Args),
     /// Run several blocks in this process; started by `run`
     #[command(hide = true)]
     Worker(worker::Args),

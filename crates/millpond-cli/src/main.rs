@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Cli, Command, UsageError};
-use commands::{align, bench, block, blocks, clean, completions, graph, inspect, logs, ps, run, top, worker};
+use commands::{align, bench, block, blocks, check, clean, completions, graph, inspect, logs, ps, run, top, worker};
 
 /// The arguments are wrong; the same code that clap uses.
 const EXIT_USAGE: u8 = 2;
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Block(args) => block::run(args),
         Command::Blocks(args) => blocks::run(args),
+        Command::Check(args) => check::run(args),
         Command::Worker(args) => worker::run(args),
         Command::Ps(args) => ps::run(args),
         Command::Inspect(args) => inspect::run(args),

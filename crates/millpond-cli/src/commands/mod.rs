@@ -4,6 +4,7 @@ pub mod align;
 pub mod bench;
 pub mod block;
 pub mod blocks;
+pub mod check;
 pub mod clean;
 pub mod completions;
 pub mod graph;

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use millpond_shm::{ConnectionConfig, DType, Policy};
 
+use super::programs::Program;
 use super::reader::{Draft, DraftBlock, DraftConnection, Located};
 use super::{Connection, Diagnostics, Flowgraph, Node, PortName};
 use crate::catalog::Catalog;
-use crate::error::Error;
 use crate::nearest::nearest;
 use crate::param::{Param, Params, Value, is_name};
 use crate::placement::Placement;
@@ -20,12 +20,14 @@ pub(super) fn check(
     catalog: &Catalog,
     diagnostics: &mut Diagnostics,
 ) -> Flowgraph {
-    let mut checker = Checker { catalog, diagnostics, blocks: Vec::new(), connections: Vec::new() };
+    let mut checker =
+        Checker { catalog, diagnostics, programs: Vec::new(), blocks: Vec::new(), connections: Vec::new() };
     let name = checker.flowgraph_name(draft.name, file_stem);
     for block in draft.blocks {
         checker.block(block);
     }
     checker.processes(&draft.processes);
+    checker.programs_of_processes();
     let mut all_understood = draft.connections_complete;
     for connection in draft.connections {
         all_understood &= checker.connection(connection);
@@ -48,6 +50,8 @@ pub(super) fn check(
 struct Checker<'a> {
     catalog: &'a Catalog,
     diagnostics: &'a mut Diagnostics,
+    /// The programs that have been asked; `None`: there was no answer.
+    programs: Vec<(String, Option<Program>)>,
     blocks: Vec<CheckedBlock>,
     connections: Vec<CheckedConnection>,
 }
@@ -104,7 +108,7 @@ impl Checker<'_> {
             self.error(&span, format!("a block cannot be called `{name}`"), Some(format!("use {NAME_RULE}")));
         }
         let (spec, params) = match &draft.block_type {
-            Some(block_type) => self.block_type(block_type, &draft.params),
+            Some(block_type) => self.block_type(block_type, draft.program.as_ref(), &draft.params),
             None => (None, None),
         };
         if let Some(spec) = &spec {
@@ -150,28 +154,10 @@ impl Checker<'_> {
     fn block_type(
         &mut self,
         block_type: &Located<String>,
+        program: Option<&Located<String>>,
         given: &[(Located<String>, Value)],
     ) -> (Option<Spec>, Option<Params>) {
-        let spec = match self.catalog.find(&block_type.value) {
-            Ok(found) => found.spec().clone(),
-            Err(error) => {
-                let help = match error {
-                    Error::UnknownBlockType { nearest: Some(nearest), .. } => {
-                        format!("did you mean `{nearest}`?")
-                    }
-                    _ => format!(
-                        "known types: {}",
-                        names(self.catalog.iter().map(|known| known.spec().name()))
-                    ),
-                };
-                self.error(
-                    &block_type.span,
-                    format!("there is no block type `{}`", block_type.value),
-                    Some(help),
-                );
-                return (None, None);
-            }
-        };
+        let Some(spec) = self.find_type(block_type, program) else { return (None, None) };
         for (name, value) in given {
             let params = spec.params();
             match params.iter().find(|param| param.name() == name.value) {
@@ -194,6 +180,74 @@ impl Checker<'_> {
         let given = given.iter().map(|(name, value)| (name.value.clone(), value.clone()));
         let params = Params::new(&spec, given).ok();
         (Some(spec), params)
+    }
+
+    /// The spec of a type of the catalog, or of another program.
+    fn find_type(&mut self, block_type: &Located<String>, program: Option<&Located<String>>) -> Option<Spec> {
+        let specs: Vec<&Spec> = match program {
+            None => self.catalog.iter().map(|known| known.spec()).collect(),
+            Some(path) => {
+                self.ask(path);
+                let (_, program) = self.programs.iter().find(|(known, _)| *known == path.value)?;
+                program.as_ref()?.specs.iter().collect()
+            }
+        };
+        let known = || specs.iter().map(|spec| spec.name());
+        if let Some(found) = specs.iter().find(|spec| spec.name() == block_type.value) {
+            return Some((*found).clone());
+        }
+        let help = match nearest(&block_type.value, known()) {
+            Some(nearest) => format!("did you mean `{nearest}`?"),
+            None => format!("known types: {}", names(known())),
+        };
+        let where_ = program.map_or_else(String::new, |path| format!(" in `{}`", path.value));
+        let message = format!("there is no block type `{}`{where_}", block_type.value);
+        self.error(&block_type.span, message, Some(help));
+        None
+    }
+
+    /// Asks a program for its types, once.
+    fn ask(&mut self, path: &Located<String>) {
+        if self.programs.iter().any(|(known, _)| *known == path.value) {
+            return;
+        }
+        let answer = Program::ask(&path.value);
+        if let Err(problem) = &answer {
+            let help =
+                "paths begin where `millpond` is started; names without a slash are looked for in PATH";
+            let message = format!("cannot use the program `{}`: {problem}", path.value);
+            self.error(&path.span, message, Some(help.to_owned()));
+        }
+        self.programs.push((path.value.clone(), answer.ok()));
+    }
+
+    /// The blocks of one process have to be of one program, which can run several.
+    fn programs_of_processes(&mut self) {
+        let mut complaints = Vec::new();
+        for (index, block) in self.blocks.iter().enumerate() {
+            let Some(process) = &block.node.process else { continue };
+            let shares = |other: &&CheckedBlock| other.node.process.as_ref() == Some(process);
+            if let Some(first) = self.blocks[..index].iter().find(shares)
+                && first.node.program != block.node.program
+            {
+                let (one, other) = (&first.node.name, &block.node.name);
+                let message = format!(
+                    "`{one}` and `{other}` are of different programs and cannot share the process `{process}`"
+                );
+                complaints.push((block.span.clone(), message));
+            }
+            let program = block.node.program.as_ref().map(|path| path.to_string_lossy());
+            let asked = self.programs.iter().filter_map(|(_, asked)| asked.as_ref());
+            let mut asked = asked.filter(|asked| program.as_deref() == Some(asked.path.as_str()));
+            if asked.any(|asked| !asked.worker) {
+                let message =
+                    format!("the program of `{}` runs each block in its own process", block.node.name);
+                complaints.push((block.span.clone(), message));
+            }
+        }
+        for (span, message) in complaints {
+            self.error(&span, message, None);
+        }
     }
 
     fn missing_params(
@@ -302,10 +356,7 @@ impl Checker<'_> {
                     dtype_names(&input.dtypes)
                 );
                 self.error(&span, message, None);
-            } else if !output.shape.is_empty()
-                && !input.shape.is_empty()
-                && output.shape.len() != input.shape.len()
-            {
+            } else if !shapes_fit(&output.shape, &input.shape) {
                 let message = format!(
                     "`{from}` sends buffers of shape [{}], but `{to}` takes [{}]",
                     output.shape.join(", "),
@@ -358,6 +409,15 @@ impl Checker<'_> {
 }
 
 const NAME_RULE: &str = "letters, digits, `_` and `-`, at most 32 of them";
+
+/// Whether a buffer can have both shapes: as many dimensions, and no two fixed extents that differ. Names may stand for any extent.
+fn shapes_fit(sent: &[String], taken: &[String]) -> bool {
+    let differ = |(a, b): (&String, &String)| match (a.parse::<u32>(), b.parse::<u32>()) {
+        (Ok(a), Ok(b)) => a != b,
+        _ => false,
+    };
+    sent.is_empty() || taken.is_empty() || sent.len() == taken.len() && !sent.iter().zip(taken).any(differ)
+}
 
 fn overlap(a: &[DType], b: &[DType]) -> bool {
     a.is_empty() || b.is_empty() || a.iter().any(|dtype| b.contains(dtype))

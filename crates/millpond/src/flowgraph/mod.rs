@@ -36,24 +36,30 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use millpond_shm::{ConnectionConfig, PondConfig, PoolConfig};
+use millpond_shm::{ConnectionConfig, PoolConfig};
 
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::param::Value;
 use crate::placement::Placement;
 
+mod builder;
 mod check;
 mod diagnostic;
+mod here;
 mod picture;
+mod programs;
 mod reader;
 
+pub use builder::Builder;
 pub use diagnostic::{Diagnostic, Diagnostics};
 pub use picture::{Picture, PictureBlock, PictureConnection};
 
 /// Keys of a block's table in a pipeline file that are no parameters.
 pub(crate) const RESERVED_KEYS: [&str; 4] = ["type", "restart", "process", "program"];
 
+/// Bytes and numbers of buffers. Memory is taken when it is used, so plenty of them cost nothing.
+const DEFAULT_POOLS: [(u64, u32); 3] = [(4 << 10, 1024), (64 << 10, 1024), (1 << 20, 512)];
 /// Enough to keep a sender and a receiver in different processes busy; with more, data would only be older.
 const MAX_DEFAULT_DEPTH: u32 = 64;
 /// With fewer, every hand-over would wait for the next.
@@ -154,6 +160,26 @@ impl fmt::Display for PortName {
 }
 
 impl Flowgraph {
+    /// Starts a flowgraph in code instead of a file.
+    ///
+    /// ```
+    /// use millpond::{Catalog, Flowgraph};
+    ///
+    /// let catalog = Catalog::builtin();
+    /// let flowgraph = Flowgraph::builder("zeros-doc")
+    ///     .block("zeros", "null-source", &[("count", 100.into()), ("items", 64.into())])
+    ///     .block("copy", "copy", &[])
+    ///     .block("nothing", "null-sink", &[])
+    ///     .connect("zeros -> copy -> nothing")
+    ///     .build(&catalog)?;
+    /// // On two threads of this process; `Supervisor` runs it by processes.
+    /// flowgraph.run_here(&catalog, 2)?;
+    /// # Ok::<(), millpond::Error>(())
+    /// ```
+    pub fn builder(name: &str) -> Builder {
+        Builder::new(name)
+    }
+
     /// Reads and checks a pipeline file.
     ///
     /// # Errors
@@ -212,11 +238,17 @@ impl Flowgraph {
     /// How many buffers may wait at a connection that does not say: so few that no pool can be queued up completely, which would leave
     /// blocks without a buffer to go on with, however many there are.
     pub fn default_depth(&self) -> u32 {
-        let of_pond = PondConfig::default().pools;
-        let pools = if self.pools.is_empty() { &of_pond } else { &self.pools };
-        let fewest = pools.iter().map(|pool| pool.blocks as usize).min().unwrap_or(0);
+        let fewest = self.pools_or_default().into_iter().map(|pool| pool.blocks as usize).min().unwrap_or(0);
         let holders = (self.connections.len() + self.blocks.len()).max(1);
         ((fewest / holders) as u32).clamp(MIN_DEFAULT_DEPTH, MAX_DEFAULT_DEPTH)
+    }
+
+    /// The pools that the flowgraph states, or the default ones.
+    pub(crate) fn pools_or_default(&self) -> Vec<PoolConfig> {
+        match self.pools.as_slice() {
+            [] => DEFAULT_POOLS.map(|(block_bytes, blocks)| PoolConfig::new(block_bytes, blocks)).to_vec(),
+            pools => pools.to_vec(),
+        }
     }
 
     /// A connection's settings, complete.

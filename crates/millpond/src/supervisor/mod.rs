@@ -12,7 +12,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use millpond_shm::{Monitor, Pond, PondConfig, Role};
+use millpond_shm::{Monitor, Pond, Role};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::{Context, Result};
@@ -185,18 +185,7 @@ impl Supervisor {
     /// # Errors
     /// [`Error::Pond`](crate::Error::Pond), for example when a pond of that name is running already.
     pub fn new(flowgraph: Flowgraph, launcher: Launcher) -> Result<Self> {
-        let mut config = PondConfig::default();
-        if !flowgraph.pools.is_empty() {
-            config.pools.clone_from(&flowgraph.pools);
-        }
-        let pond = Pond::create(&flowgraph.name, &config, Role::Server)?;
-        for node in &flowgraph.blocks {
-            pond.declare_block(&node.name, &node.block_type)?;
-        }
-        for connection in &flowgraph.connections {
-            let config = flowgraph.config_of(connection);
-            pond.connect(&connection.from.to_string(), &connection.to.to_string(), &config)?;
-        }
+        let pond = flowgraph.make_pond(Role::Server)?;
         let monitor = Monitor::open(&flowgraph.name)?;
         let now = Instant::now();
         let member =

@@ -1,0 +1,97 @@
+//! Runs a flowgraph in this process, without a supervisor: for programs, tests, and measurements.
+
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use millpond_shm::{Pond, PondConfig, Role};
+
+use super::Flowgraph;
+use crate::catalog::Catalog;
+use crate::error::{Context as _, Error, Result};
+use crate::param::Params;
+use crate::scheduler::{Failure, Job, Scheduler};
+use crate::stop::Urgency;
+
+impl Flowgraph {
+    /// Runs all blocks on `threads` threads of this process, the calling one among them, to their ends.
+    ///
+    /// # Blocking
+    /// Until all blocks are done: when the sources are, or the flowgraph's duration is over.
+    ///
+    /// # Errors
+    /// What the first block that fails, or panics, fails with; the others are stopped then. Blocks of other programs cannot
+    /// be run here.
+    pub fn run_here(&self, catalog: &Catalog, threads: usize) -> Result<()> {
+        let pond = self.make_pond(Role::Worker)?;
+        let mut jobs = Vec::new();
+        for node in &self.blocks {
+            if let Some(program) = &node.program {
+                return Err(Error::Refused(format!(
+                    "block `{}` needs the program {}: only processes can run it",
+                    node.name,
+                    program.display()
+                )));
+            }
+            let block_type = catalog.find(&node.block_type)?;
+            let params = Params::new(block_type.spec(), node.given.iter().cloned())?;
+            jobs.push(Job { name: node.name.clone(), block_type, params });
+        }
+        let connections: Vec<_> =
+            self.connections.iter().map(|c| (c.from.block.clone(), c.to.block.clone())).collect();
+        let scheduler = Scheduler::new(&pond, jobs, &connections).map_err(failed)?;
+        let ended = Mutex::new(vec![false; self.blocks.len()]);
+        let has_ended = |block: &str| {
+            let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(index) = self.blocks.iter().position(|node| node.name == block) {
+                ended[index] = true;
+            }
+            for connection in self.connections.iter().filter(|connection| connection.to.block == block) {
+                // It may have been taken down by hand; then there is nothing left to do.
+                let _ = pond.disconnect(&connection.from.to_string(), &connection.to.to_string());
+            }
+            for unheard in self.due_to_end(false, &|index| ended[index]) {
+                scheduler.ask(&self.blocks[unheard].name, Urgency::Drain);
+            }
+        };
+        let (is_over, over) = mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            if let Some(duration) = self.duration {
+                let scheduler = &scheduler;
+                scope.spawn(move || end_after(duration, &over, scheduler));
+            }
+            let result = scheduler.run(threads, &has_ended);
+            drop(is_over);
+            result
+        })
+        .map(drop)
+        .map_err(failed)
+    }
+
+    /// Makes the pond and declares blocks and connections.
+    pub(crate) fn make_pond(&self, role: Role) -> Result<Pond> {
+        let config = PondConfig { pools: self.pools_or_default(), ..PondConfig::default() };
+        let pond = Pond::create(&self.name, &config, role)?;
+        for node in &self.blocks {
+            pond.declare_block(&node.name, &node.block_type)?;
+        }
+        for connection in &self.connections {
+            let config = self.config_of(connection);
+            pond.connect(&connection.from.to_string(), &connection.to.to_string(), &config)?;
+        }
+        Ok(pond)
+    }
+}
+
+fn end_after(duration: Duration, over: &mpsc::Receiver<()>, scheduler: &Scheduler) {
+    if over.recv_timeout(duration) == Err(mpsc::RecvTimeoutError::Timeout) {
+        scheduler.ask_all(Urgency::EndOfStream);
+    }
+}
+
+fn failed(failure: Failure) -> Error {
+    let block = failure.block;
+    match Err::<(), _>(failure.error).context(|| format!("block `{block}`")) {
+        Err(error) => error,
+        Ok(()) => unreachable!("it was an error"),
+    }
+}
