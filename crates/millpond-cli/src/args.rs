@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{align, bench, block, blocks, check, clean, completions, graph, inspect, logs, ps, run, top, worker};
+use crate::commands::{
+    align, bench, block, blocks, check, clean, completions, graph, inspect, logs, ps, run, top, worker,
+};
 
 /// Streaming pipelines whose every block may be its own process
 #[derive(Parser)]

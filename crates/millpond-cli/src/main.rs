@@ -13,7 +13,9 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Cli, Command, UsageError};
-use commands::{align, bench, block, blocks, check, clean, completions, graph, inspect, logs, ps, run, top, worker};
+use commands::{
+    align, bench, block, blocks, check, clean, completions, graph, inspect, logs, ps, run, top, worker,
+};
 
 /// The arguments are wrong; the same code that clap uses.
 const EXIT_USAGE: u8 = 2;
