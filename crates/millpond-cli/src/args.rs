@@ -3,7 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    align, bench, block, blocks, check, clean, completions, graph, inspect, logs, ps, run, top, worker,
+    align, bench, block, blocks, call, check, clean, completions, connect, disconnect, get, graph, inspect,
+    logs, ps, publish, remove, run, set, stop, subscribe, top, worker,
 };
 
 /// Streaming pipelines whose every block may be its own process
@@ -39,6 +40,24 @@ pub enum Command {
     Top(top::Args),
     /// Draw a pipeline file or a running pond
     Graph(graph::Args),
+    /// Show the parameters of a block that runs
+    Get(get::Args),
+    /// Change a parameter of a block that runs
+    Set(set::Args),
+    /// Ask a block, or whoever answers a topic
+    Call(call::Args),
+    /// Publish a message on a pond's message bus
+    Publish(publish::Args),
+    /// Show what is published on a pond's message bus
+    Subscribe(subscribe::Args),
+    /// Connect two ports of a pond that runs
+    Connect(connect::Args),
+    /// Remove a connection of a pond that runs
+    Disconnect(disconnect::Args),
+    /// Take a block out of a pond that runs
+    Remove(remove::Args),
+    /// End everything in a pond
+    Stop(stop::Args),
     /// Remove what dead ponds left behind
     Clean(clean::Args),
     /// Align recorded events of several streams by their timestamps

@@ -14,7 +14,8 @@ use clap::Parser;
 
 use args::{Cli, Command, UsageError};
 use commands::{
-    align, bench, block, blocks, check, clean, completions, graph, inspect, logs, ps, run, top, worker,
+    align, bench, block, blocks, call, check, clean, completions, connect, disconnect, get, graph, inspect,
+    logs, ps, publish, remove, run, set, stop, subscribe, top, worker,
 };
 
 /// The arguments are wrong; the same code that clap uses.
@@ -33,6 +34,15 @@ fn main() -> ExitCode {
         Command::Top(args) => top::run(args),
         Command::Graph(args) => graph::run(args),
         Command::Completions(args) => completions::run(args),
+        Command::Get(args) => get::run(args),
+        Command::Set(args) => set::run(args),
+        Command::Call(args) => call::run(args),
+        Command::Publish(args) => publish::run(args),
+        Command::Subscribe(args) => subscribe::run(args),
+        Command::Connect(args) => connect::run(args),
+        Command::Disconnect(args) => disconnect::run(args),
+        Command::Remove(args) => remove::run(args),
+        Command::Stop(args) => stop::run(args),
         Command::Clean(args) => clean::run(args),
         Command::Align(args) => align::run(args),
         Command::Bench(args) => bench::run(args),

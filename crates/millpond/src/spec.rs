@@ -110,6 +110,13 @@ impl Spec {
         self.inputs.iter().flat_map(|port| port.expand(params)).collect()
     }
 
+    /// Whether an input port of that name takes streams of this format; if not, what it takes. `None`: there is no such port, or its
+    /// name depends on parameters.
+    pub fn input_accepts(&self, port: &str, format: &StreamFormat) -> Option<Result<(), String>> {
+        let port = self.inputs.iter().find(|known| known.name == port)?;
+        Some(if port.admits(format) { Ok(()) } else { Err(port.to_string()) })
+    }
+
     /// The output ports of a block with these parameters.
     pub fn outputs(&self, params: &Params) -> Vec<Port> {
         self.outputs.iter().flat_map(|port| port.expand(params)).collect()

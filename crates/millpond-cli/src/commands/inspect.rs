@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use millpond_shm::{CheckReport, Monitor, Snapshot};
+use millpond_shm::{CheckReport, MessageTotals, Monitor, Snapshot};
 
 use super::pond_tables;
 use crate::output;
@@ -56,6 +56,7 @@ fn describe(pond: &Snapshot, check: &CheckReport) -> String {
         ("ports", pond_tables::ports(pond)),
         ("connections", pond_tables::connections(pond)),
         ("positions and losses", pond_tables::positions(pond)),
+        ("message bus", pond_tables::mailboxes(pond)),
     ];
     let mut text = format!("pond {}, uuid {}\n", pond.name, pond.uuid);
     for (title, table) in sections {
@@ -63,7 +64,15 @@ fn describe(pond: &Snapshot, check: &CheckReport) -> String {
             let _ = write!(text, "\n{title}\n{table}");
         }
     }
-    text + "\naccounting\n" + &account(check)
+    text + "\naccounting\n" + &account(check) + &messages(&pond.messages)
+}
+
+fn messages(totals: &MessageTotals) -> String {
+    let MessageTotals { accepted, received, lost, waiting, unaddressed, .. } = totals;
+    format!(
+        "  {accepted} messages accepted: {received} received, {lost} lost with their mailbox, {waiting} waiting; \
+         {unaddressed} to mailboxes that were gone\n"
+    )
 }
 
 fn account(check: &CheckReport) -> String {

@@ -194,6 +194,37 @@ pub fn ports(pond: &Snapshot) -> Table {
     table
 }
 
+/// One row a mailbox of the message bus: who has it, what became of the messages to it.
+pub fn mailboxes(pond: &Snapshot) -> Table {
+    let mut table = Table::new(&[
+        Left("MAILBOX"),
+        Right("PID"),
+        Left("STATE"),
+        Right("WAITING"),
+        Right("RECEIVED"),
+        Right("LOST"),
+        Right("REFUSED FULL"),
+        Right("ABANDONED"),
+        Right("OVERFLOWED"),
+        Left("FOUND BY"),
+    ]);
+    for mailbox in &pond.mailboxes {
+        table.row([
+            mailbox.name.clone(),
+            mailbox.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+            mailbox.state.to_owned(),
+            mailbox.waiting.to_string(),
+            mailbox.received.to_string(),
+            mailbox.lost.to_string(),
+            mailbox.refused_full.to_string(),
+            mailbox.abandoned.to_string(),
+            mailbox.overflowed.to_string(),
+            or_dash(mailbox.labels.join(", ")),
+        ]);
+    }
+    table
+}
+
 /// Processes that run a block: the one that says so, and those that have one of its ports.
 fn running(pond: &Snapshot, block: &BlockInfo) -> BTreeSet<u32> {
     let has_port = |port: &&PortInfo| port.name.rsplit_once('.').is_some_and(|(name, _)| name == block.name);

@@ -1,0 +1,124 @@
+//! `millpond stop`: ends everything in a pond, in order if possible.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use millpond::parse_duration;
+use millpond_shm::{Monitor, Pond, Role};
+use rustix::process::Signal;
+
+use super::processes::Victim;
+use crate::output;
+
+/// How long processes may take to leave once they were told to stop at once.
+const LEAVE_TIME: Duration = Duration::from_secs(3);
+/// How long the kernel may take to end what was killed.
+const KILL_TIME: Duration = Duration::from_secs(10);
+
+/// Options of `millpond stop`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+First the supervisor is asked to end the pipeline in order: sources end, the rest
+drains. Without a supervisor (it was killed, or there never was one) every process
+of the pond is asked. What has not ended after the timeout is told to stop at
+once, and killed if it does not.
+
+Examples:
+  millpond stop studio
+  millpond stop studio --timeout 1min
+  millpond stop studio --now
+
+Exit codes:
+  0  nothing of the pond is left
+  1  no such pond, or something could not be ended
+  2  the arguments are wrong")]
+pub struct Args {
+    /// The pond
+    #[arg(value_name = "NAME")]
+    pond: String,
+    /// How long the blocks may take to work off what is queued
+    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    timeout: Duration,
+    /// Do not wait for anything to be worked off
+    #[arg(long, conflicts_with = "timeout")]
+    now: bool,
+}
+
+/// Stops.
+///
+/// # Errors
+/// If there is no such pond.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    // Only looking: a stopped process that holds the pond's lock cannot keep this from working.
+    let monitor = Monitor::open(&args.pond)?;
+    let supervisors = || {
+        let processes = monitor.snapshot().processes;
+        let pids = processes.iter().filter(|p| p.role == Role::Server).map(|p| p.pid);
+        pids.filter_map(|pid| member(&monitor, pid)).collect::<Vec<_>>()
+    };
+    if !args.now {
+        let asked = supervisors();
+        let asked = if asked.is_empty() { members(&monitor) } else { asked };
+        asked.iter().for_each(|process| process.signal(Signal::TERM));
+        if all_end(&monitor, args.timeout)? {
+            return stopped(&args.pond, "in order");
+        }
+    }
+    if let Ok(pond) = Pond::attach(&args.pond, Role::Tool) {
+        pond.request_stop();
+    }
+    // Two requests mean "at once"; of one kind they could merge into one.
+    for process in members(&monitor) {
+        process.signal(Signal::TERM);
+        process.signal(Signal::INT);
+    }
+    if all_end(&monitor, LEAVE_TIME)? {
+        return stopped(&args.pond, "at once");
+    }
+    let left = members(&monitor);
+    left.iter().for_each(|process| process.signal(Signal::KILL));
+    let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
+    if all_end(&monitor, KILL_TIME)? {
+        return stopped(&args.pond, &format!("killed: {}", pids.join(", ")));
+    }
+    eprintln!("millpond: could not end process {}", pids.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+fn stopped(pond: &str, how: &str) -> anyhow::Result<ExitCode> {
+    // What killed processes left to be found by.
+    millpond_shm::clean()?;
+    output::print(&format!("stopped {pond} ({how})\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The process, if it is still the one that the pond lists.
+fn member(monitor: &Monitor, pid: u32) -> Option<Victim> {
+    let victim = Victim::open(pid)?;
+    let listed =
+        monitor.snapshot().processes.iter().any(|process| process.pid == pid && process.state != "dead");
+    listed.then_some(victim)
+}
+
+/// Everybody in the pond but this process.
+fn members(monitor: &Monitor) -> Vec<Victim> {
+    let me = std::process::id();
+    let processes = monitor.snapshot().processes;
+    processes.iter().filter(|p| p.pid != me).filter_map(|p| member(monitor, p.pid)).collect()
+}
+
+/// Waits until nobody is left; somebody may join meanwhile.
+fn all_end(monitor: &Monitor, timeout: Duration) -> anyhow::Result<bool> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        let left = members(monitor);
+        if left.is_empty() {
+            return Ok(true);
+        }
+        for process in left {
+            if !process.ends_before(deadline)? {
+                return Ok(false);
+            }
+        }
+    }
+}
