@@ -10,6 +10,7 @@
 
 mod doorbell;
 mod lanes;
+mod mail;
 mod slots;
 
 use crate::lane::{Lane, Slots, Taken};
