@@ -425,7 +425,7 @@ fn files_that_cannot_be_read() {
 
 #[test]
 fn the_examples_are_right() {
-    for example in ["telemetry", "wav-gain"] {
+    for example in ["sensor-fusion", "telemetry", "wav-gain"] {
         let path = format!("{}/../../examples/{example}.toml", env!("CARGO_MANIFEST_DIR"));
         let flowgraph =
             Flowgraph::load(path.as_ref(), &Catalog::builtin()).unwrap_or_else(|error| panic!("{error}"));

@@ -145,11 +145,16 @@ impl<T, P: Policy<T>> Aligner<T, P> {
             return self.drop(port, Reason::Unmatched, item);
         }
         if self.inputs.inactive.contains(port) {
-            if stamp_ns <= self.policy.frontier_ns() {
+            let behind_ns = i128::from(self.policy.frontier_ns()) - i128::from(stamp_ns);
+            let timeout_ns = self.inputs.ports[port].config.timeout_ns.unwrap_or(0);
+            // A stream that is behind by less than its timeout keeps up when it is waited for again; else it never could.
+            if behind_ns < i128::from(timeout_ns) {
+                self.rejoin(port);
+            }
+            if behind_ns >= 0 {
                 self.inputs.ports[port].counters.late += 1;
                 return self.drop(port, Reason::Late, item);
             }
-            self.rejoin(port);
         }
         match self.inputs.insert(port, stamp_ns, item) {
             Inserted::Held => {
@@ -211,8 +216,11 @@ impl<T, P: Policy<T>> Aligner<T, P> {
         Pushed::Dropped(reason, item)
     }
 
+    /// Waits for a port again. What has been decided without it stays decided.
     fn rejoin(&mut self, port: usize) {
+        let frontier_ns = self.policy.frontier_ns();
         self.inputs.ports[port].inactive = false;
+        self.inputs.ports[port].raise_bound(frontier_ns.saturating_add(1).min(i64::MAX - 1));
         self.inputs.inactive.remove(port);
         self.has_news = true;
     }

@@ -12,7 +12,7 @@ use crate::stream::{Description, columns};
 const POLICIES: &[&str] = &["exact", "nearest", "linear", "approximate"];
 const OVERFLOWS: &[&str] = &["sync", "async", "hybrid"];
 
-/// Rows whose values belong to one moment, in the columns of all inputs; values that are missing are NaN. The result does not depend
+/// Makes rows whose values belong to one moment, in the columns of all inputs; values that are missing are NaN. The result does not depend
 /// on the order of arrival across inputs, see [`align`](crate::align).
 ///
 /// Buffers are held, not copied, until their values are written into a row. A row is stamped like the reference, which for sets
@@ -84,7 +84,23 @@ impl Block for SyncMerge {
                 .fixed()
         };
         Spec::new("sync-merge", "Joins streams into one table by their timestamps")
-            .input(Port::one_for_each("inputs", "rows of numbers, stamped").dtypes(REAL).shape(["columns"]))
+            .details(
+                "A row for each moment, as docs/time.md explains: `exact`, `nearest` and `approximate` choose a buffer of each input, \
+                 `linear` computes the values between two. The result does not depend on the order of arrival across inputs. \
+                 Values that are missing are NaN. A row is stamped like the reference, or the first input that has a value; \
+                 stamps never go back. Inputs that are not waited for, disorder and depth are set for all inputs or one by one. \
+                 Started again after its process was killed, it may repeat the rows for which it still held buffers.",
+            )
+            .example(
+                r#"
+connect = ["fast -> table.fast", "slow -> table.slow", "table -> lines"]
+blocks.fast = { type = "signal", freq_hz = 1.0, rate_hz = 200, frames = 1, count = 200 }
+blocks.slow = { type = "signal", freq_hz = 1.0, rate_hz = 30, frames = 1, count = 30 }
+blocks.table = { type = "sync-merge", inputs = ["fast", "slow"], policy = "linear", rate_hz = 50 }
+blocks.lines = { type = "print" }
+"#,
+            )
+            .input(Port::one_for_each("inputs", "rows of numbers, one in a buffer, stamped").dtypes(REAL))
             .output(
                 Port::new("out", "rows of all columns, NaN where a value is missing")
                     .dtypes([DType::F64])

@@ -100,8 +100,13 @@ fn a_silent_port_comes_back_only_behind_what_is_decided() {
     aligner.set_clock(100);
     assert_eq!(drain(&mut aligner), [[Some(1000), None]]);
     assert!(aligner.inactive().contains(1));
-    assert_eq!(aligner.push(1, 1000, 7), Pushed::Dropped(Reason::Late, 7));
+    // So far behind that waiting for it would be in vain.
+    assert_eq!(aligner.push(1, 900, 7), Pushed::Dropped(Reason::Late, 7));
     assert!(aligner.inactive().contains(1));
+    // Late, but the next one may be in time.
+    assert_eq!(aligner.push(1, 901, 7), Pushed::Dropped(Reason::Late, 7));
+    assert!(aligner.inactive().is_empty());
+    assert_eq!(aligner.push(1, 1000, 7), Pushed::Dropped(Reason::Late, 7));
     aligner.push(1, 1001, 8).expect_held();
     assert!(aligner.inactive().is_empty());
     aligner.push(0, 1001, 8).expect_held();
