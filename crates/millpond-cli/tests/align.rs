@@ -139,7 +139,7 @@ fn a_stream_that_dies_is_waited_for_until_its_timeout() {
     let stats: Value = serde_json::from_str(&done.stderr).unwrap();
     assert_eq!(
         (stats["sets"].as_u64(), stats["dropped"][0]["timeout"].as_u64()),
-        (Some(15), Some(5)),
+        (Some(14), Some(6)),
         "{stats}"
     );
 }
