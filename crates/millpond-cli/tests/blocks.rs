@@ -1,0 +1,123 @@
+//! Blocks at work in real pipelines: each block its own process, real files, pipes and programs.
+
+mod pipeline;
+
+use std::io::{Read as _, Write as _};
+use std::process::{Command, Stdio};
+
+use pipeline::{Directory, Pipeline};
+
+const RATE_HZ: u32 = 48_000;
+
+/// 64 taps of no symmetry whose sum is about 1.
+fn taps() -> Vec<f64> {
+    (0..64).map(|k| f64::from(k + 1) / 800.0 * (f64::from(k) * 0.11).cos()).collect()
+}
+
+/// 60 s of noise with a tone in it.
+fn song() -> Vec<f32> {
+    let mut random = 0x2545_f491_4f6c_dd1du64;
+    let mut sample = |i: u32| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let noise = (random >> 40) as f32 / (1u32 << 24) as f32 - 0.5;
+        noise + 0.5 * (i as f32 * 0.05).sin()
+    };
+    (0..60 * RATE_HZ).map(|i| sample(i % RATE_HZ)).collect()
+}
+
+#[test]
+fn a_minute_of_sound_through_a_filter_is_what_its_definition_says() {
+    let directory = Directory::new();
+    let song = song();
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: RATE_HZ,
+        bits_per_sample: 32,
+        sample_format: hound::SampleFormat::Float,
+    };
+    let mut writer = hound::WavWriter::create(directory.path("song.wav"), spec).expect("a file");
+    song.iter().for_each(|sample| writer.write_sample(*sample).expect("a sample"));
+    writer.finalize().expect("a file");
+    let taps = taps();
+    let file = directory.write(
+        "filter.toml",
+        &format!(
+            r#"
+                connect = ["song -> filter -> file"]
+                blocks.song = {{ type = "wav-source", path = "song.wav", frames = 5000 }}
+                blocks.filter = {{ type = "fir", taps = {taps:?} }}
+                blocks.file = {{ type = "wav-sink", path = "filtered.wav" }}
+            "#
+        ),
+    );
+    let end = Pipeline::start_in(directory, &file, &["--quiet"]).wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    let mut reader = hound::WavReader::open(end.path("filtered.wav")).expect("a file");
+    let filtered: Vec<f32> = reader.samples().map(|sample| sample.expect("a sample")).collect();
+    assert_eq!(filtered.len(), song.len());
+    // The definition, in f64: each output is the sum of the taps times the latest inputs.
+    let song: Vec<f64> = song.into_iter().map(f64::from).collect();
+    let reversed: Vec<f64> = taps.iter().rev().copied().collect();
+    let mut largest = 0f64;
+    for (i, found) in filtered.iter().enumerate() {
+        let latest = &song[(i + 1).saturating_sub(taps.len())..=i];
+        let taps = &reversed[taps.len() - latest.len()..];
+        let expected: f64 = latest.iter().zip(taps).map(|(sample, tap)| sample * tap).sum();
+        let error = (f64::from(*found) - expected).abs();
+        assert!(error <= 1e-6, "sample {i}: expected {expected}, found {found}");
+        largest = largest.max(error);
+    }
+    // Computed in f32: no error at all would mean that something else was compared.
+    assert!(largest > 0.0);
+}
+
+#[test]
+fn bytes_pass_from_standard_input_through_a_program_to_standard_output() {
+    let directory = Directory::new();
+    let file = directory.write(
+        "upper.toml",
+        r#"
+            connect = ["input -> upper -> output"]
+            blocks.input = { type = "stdin-source", frames = 1000 }
+            blocks.upper = { type = "exec", command = "tr a-z A-Z" }
+            blocks.output = { type = "stdout-sink" }
+        "#,
+    );
+    let text = "Sphinx of black quartz, judge my vow!\n".repeat(10_000);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_millpond"))
+        .args(["run", &file, "--quiet"])
+        .env("MILLPOND_RUNTIME_DIR", directory.path("ponds"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("millpond");
+    let mut stdin = child.stdin.take().expect("stdin");
+    let written = text.clone();
+    let writer = std::thread::spawn(move || stdin.write_all(written.as_bytes()));
+    let mut shouted = String::new();
+    child.stdout.take().expect("stdout").read_to_string(&mut shouted).expect("text");
+    let end = child.wait_with_output().expect("an end");
+    assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
+    assert!(shouted == text.to_uppercase(), "{} of {} bytes", shouted.len(), text.len());
+    writer.join().expect("the writer").expect("all is read");
+}
+
+#[test]
+fn what_a_sink_cannot_write_is_told() {
+    let directory = Directory::new();
+    let file = directory.write(
+        "full.toml",
+        r#"
+            connect = ["tone -> disk"]
+            blocks.tone = { type = "signal", count = 10 }
+            blocks.disk = { type = "file-sink", path = "/dev/full", restart = "never" }
+        "#,
+    );
+    let end = Pipeline::start_in(directory, &file, &[]).wait();
+    assert_eq!(end.code, Some(1), "{end}");
+    let said = format!("{}{}", end.stdout, end.stderr);
+    assert!(said.contains("write /dev/full: No space left on device"), "{end}");
+}
