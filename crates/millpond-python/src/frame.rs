@@ -31,8 +31,9 @@ enum Owned {
 pub(crate) struct Memory {
     owned: Mutex<Owned>,
     layout: Layout,
-    /// Below `owned`, so that it is dropped after it: the process leaves the pond once its last buffer is given back.
-    _pond: Pond,
+    /// Below `owned`, so that it is dropped after it: the process leaves the pond once its last buffer is given
+    /// back. `None` in blocks, whose process is in the pond until it ends.
+    _pond: Option<Pond>,
 }
 
 /// How an array lies in memory, in the words of the buffer protocol; C order.
@@ -75,12 +76,12 @@ pub(crate) fn references<T>(object: &Py<T>, _: Python<'_>) -> isize {
 }
 
 impl Memory {
-    pub(crate) fn writable(buffer: BufferMut, pond: Pond) -> Memory {
+    pub(crate) fn writable(buffer: BufferMut, pond: Option<Pond>) -> Memory {
         let layout = Layout::new(buffer.dtype(), &buffer.shape());
         Memory { owned: Mutex::new(Owned::Writable(buffer)), layout, _pond: pond }
     }
 
-    fn shared(buffer: Buffer, pond: Pond) -> Memory {
+    fn shared(buffer: Buffer, pond: Option<Pond>) -> Memory {
         let layout = Layout::new(buffer.dtype(), &buffer.shape());
         Memory { owned: Mutex::new(Owned::Shared(buffer)), layout, _pond: pond }
     }
@@ -195,11 +196,11 @@ pub(crate) struct Frame {
     /// The buffer protocol was used on the frame itself; numpy then refers to the frame instead of the memory.
     exported: std::sync::atomic::AtomicBool,
     /// Dropped after `held`, as in `Memory`.
-    pond: Pond,
+    pond: Option<Pond>,
 }
 
 impl Frame {
-    pub(crate) fn new(buffer: Buffer, pond: Pond) -> Frame {
+    pub(crate) fn new(buffer: Buffer, pond: Option<Pond>) -> Frame {
         Frame { held: Mutex::new(Held::Alone(buffer)), exported: false.into(), pond }
     }
 

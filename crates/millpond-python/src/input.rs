@@ -33,7 +33,7 @@ struct Receiver {
 
 impl Receiver {
     fn frame(&self, buffer: Buffer) -> Frame {
-        Frame::new(buffer, self.pond.clone())
+        Frame::new(buffer, Some(self.pond.clone()))
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Only `frame` handles addresses. Nothing here keeps the GIL while it waits.
 
+mod block;
 mod cell;
 mod error;
 mod format;
@@ -29,6 +30,8 @@ fn _millpond(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<stamp::Timestamp>()?;
     module.add_function(wrap_pyfunction!(pond::ponds, module)?)?;
     module.add_function(wrap_pyfunction!(pond::_close_all, module)?)?;
+    module.add_function(wrap_pyfunction!(block::_main, module)?)?;
+    module.add_function(wrap_pyfunction!(block::_log, module)?)?;
     error::add_to(module)?;
     // Before the interpreter takes its modules apart: streams then end in order, and the pond is left.
     let close = module.getattr("_close_all")?;

@@ -54,7 +54,7 @@ impl Loan {
         shape: &[u32],
         wish: Wish,
     ) -> PyResult<Loan> {
-        let memory = Py::new(py, Memory::writable(buffer, output.get().pond()?))?;
+        let memory = Py::new(py, Memory::writable(buffer, Some(output.get().pond()?)))?;
         let root = numpy::array(py, dtype, shape, memory.bind(py))?;
         let state = State::Filling { memory, root: root.unbind(), array: None };
         Ok(Loan { state: Mutex::new(state), output, wish })

@@ -1,5 +1,7 @@
 //! The block types that a program knows.
 
+use std::sync::Arc;
+
 use crate::block::Block;
 use crate::blocks;
 use crate::error::{Error, Result};
@@ -12,8 +14,10 @@ use crate::spec::Spec;
 #[derive(Clone)]
 pub struct BlockType {
     spec: Spec,
-    make: fn(&Params) -> Result<Box<dyn Block>>,
+    make: Make,
 }
+
+type Make = Arc<dyn Fn(&Params) -> Result<Box<dyn Block>> + Send + Sync>;
 
 impl BlockType {
     /// The type of block that `B` implements.
@@ -26,7 +30,23 @@ impl BlockType {
         if let Some(problem) = contradiction(&spec) {
             panic!("the spec of block type `{}` is wrong: {problem}", spec.name);
         }
-        Self { spec, make: |params| Ok(Box::new(B::new(params)?)) }
+        Self { spec, make: Arc::new(|params| Ok(Box::new(B::new(params)?))) }
+    }
+
+    /// A type of block that is known only at run time, of a program in another language for example: `make` makes its blocks.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the spec contradicts itself, as in [`of`](BlockType::of).
+    pub fn new(
+        spec: Spec,
+        make: impl Fn(&Params) -> Result<Box<dyn Block>> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        match contradiction(&spec) {
+            Some(problem) => {
+                Err(Error::Refused(format!("the spec of block type `{}` is wrong: {problem}", spec.name)))
+            }
+            None => Ok(Self { spec, make: Arc::new(make) }),
+        }
     }
 
     /// Name, ports and parameters.
@@ -83,7 +103,11 @@ impl Catalog {
     /// # Panics
     /// As [`BlockType::of`].
     pub fn add<B: Block>(&mut self) -> &mut Self {
-        let new = BlockType::of::<B>();
+        self.add_type(BlockType::of::<B>())
+    }
+
+    /// Adds a type of block; it takes the place of an earlier one with the same name.
+    pub fn add_type(&mut self, new: BlockType) -> &mut Self {
         self.types.retain(|known| known.spec.name != new.spec.name);
         self.types.push(new);
         self

@@ -4,6 +4,7 @@ Data lies in buffers in shared memory; a received frame is a numpy view of it. K
 moment: what it held is given back, nobody else stalls, nothing that was published is lost.
 """
 
+from millpond._blocks import block, main
 from millpond._millpond import (
     AlreadySentError,
     BlockFailedError,
@@ -55,5 +56,7 @@ __all__ = [
     "Timestamp",
     "WritableViewError",
     "__version__",
+    "block",
+    "main",
     "ponds",
 ]

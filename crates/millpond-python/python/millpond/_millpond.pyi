@@ -29,6 +29,8 @@ __all__ = [
     "Timestamp",
     "WritableViewError",
     "_close_all",
+    "_log",
+    "_main",
     "ponds",
     "__version__",
 ]
@@ -254,3 +256,5 @@ class Pond:
 
 def ponds() -> list[tuple[str, list[int]]]: ...
 def _close_all() -> None: ...
+def _log(level: int, text: str) -> None: ...
+def _main(types: Sequence[tuple[Any, ...]], arguments: Sequence[str]) -> int: ...
