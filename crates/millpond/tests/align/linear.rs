@@ -32,6 +32,7 @@ where
         |(port, index)| value(streams[port][index]),
         read,
     )
+    .0
 }
 
 /// As numpy's `interp` does it, with the neighbours looked up among all; with the larger of the two neighbours' magnitudes.

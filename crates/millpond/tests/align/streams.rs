@@ -1,8 +1,9 @@
 //! Random streams, and running them through an aligner.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
-use millpond::align::{Aligner, Config, Members, Overflow, Policy, Poll, PortConfig, Pushed};
+use millpond::align::{Aligner, Config, Members, Overflow, Policy, Poll, PortConfig, Pushed, Reason};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -65,8 +66,7 @@ pub fn roomy(ports: usize, disorder_ns: u64) -> Config {
     Config::of(ports, PortConfig { disorder_ns, depth: 10_000, ..PortConfig::default() })
 }
 
-/// Runs all items through a policy, ends the streams, and returns what `read` makes of each set. Checks that every item is accounted
-/// for: it is in a set or was dropped for a reason.
+/// Runs all items through a policy, ends the streams, and returns what `read` makes of each set, with the aligner.
 pub fn run<T: 'static, P, R, F>(
     policy: P,
     config: Config,
@@ -74,7 +74,7 @@ pub fn run<T: 'static, P, R, F>(
     arrivals: &[Arrival],
     item: impl Fn(Arrival) -> T,
     mut read: F,
-) -> Vec<R>
+) -> (Vec<R>, Aligner<T, P>)
 where
     P: Policy<T> + 'static,
     F: FnMut(P::Set<'_>) -> R,
@@ -102,7 +102,7 @@ where
         }
     }
     assert_eq!(aligner.sets(), sets.len() as u64);
-    sets
+    (sets, aligner)
 }
 
 /// The stamps of a set, `None` where a port is missing.
@@ -110,13 +110,14 @@ pub fn stamps<T: Debug>(set: &Members<'_, T>) -> Vec<Option<i64>> {
     (0..set.len()).map(|port| set.get(port).map(|(stamp, _)| stamp)).collect()
 }
 
-/// The sets of stamps that a policy makes of streams.
+/// The sets of stamps that a policy makes of streams. Checks that every item is accounted for: it was in a set, or was dropped for a
+/// reason, and never both.
 pub fn sets<P>(policy: P, config: Config, streams: &Streams, arrivals: &[Arrival]) -> Vec<Vec<Option<i64>>>
 where
     P: for<'a> Policy<Arrival, Set<'a> = Members<'a, Arrival>> + 'static,
 {
     let of_streams = streams.clone();
-    run(
+    let (sets, aligner) = run(
         policy,
         config,
         streams,
@@ -131,5 +132,12 @@ where
             }
             stamps(&set)
         },
-    )
+    );
+    for (port, stream) in streams.iter().enumerate() {
+        let used: BTreeSet<i64> = sets.iter().filter_map(|set: &Vec<Option<i64>>| set[port]).collect();
+        let dropped: u64 = Reason::ALL.iter().map(|reason| aligner.counters(port).dropped(*reason)).sum();
+        assert_eq!(aligner.counters(port).received, stream.len() as u64);
+        assert_eq!(used.len() as u64 + dropped, stream.len() as u64, "port {port}");
+    }
+    sets
 }

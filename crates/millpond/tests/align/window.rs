@@ -23,7 +23,7 @@ fn lines(pane: &Pane<'_, Statistics>, ports: usize) -> Vec<Line> {
 fn found(policy: Window<Statistics>, streams: &Streams, arrivals: &[Arrival], disorder: u64) -> Vec<Line> {
     let ports = streams.len();
     let item = |(port, index): Arrival| value((port, streams[port][index]));
-    run(policy, roomy(ports, disorder), streams, arrivals, item, |pane| lines(&pane, ports)).concat()
+    run(policy, roomy(ports, disorder), streams, arrivals, item, |pane| lines(&pane, ports)).0.concat()
 }
 
 /// As pandas would: rows sorted by (stamp, port), grouped by window and port.
@@ -121,7 +121,7 @@ fn late_items_reopen_a_window_only_as_long_as_allowed() {
 fn empty_windows_come_on_request_between_two_with_items() {
     let policy = Window::new(10, 10, 0, Statistics::default()).emitting_empty();
     let streams = vec![vec![1, 35]];
-    let starts = run(
+    let (starts, _) = run(
         policy,
         roomy(1, 0),
         &streams,
