@@ -5,7 +5,8 @@ mod pipeline;
 use std::io::{Read as _, Write as _};
 use std::process::{Command, Stdio};
 
-use pipeline::{Directory, Pipeline};
+use pipeline::{Directory, Pipeline, kill, wait_until};
+use rustix::process::Signal;
 
 const RATE_HZ: u32 = 48_000;
 
@@ -103,6 +104,40 @@ fn bytes_pass_from_standard_input_through_a_program_to_standard_output() {
     assert!(end.status.success(), "{}", String::from_utf8_lossy(&end.stderr));
     assert!(shouted == text.to_uppercase(), "{} of {} bytes", shouted.len(), text.len());
     writer.join().expect("the writer").expect("all is read");
+}
+
+#[test]
+fn a_source_that_is_killed_goes_on_where_it_was() {
+    let directory = Directory::new();
+    let file = directory.write(
+        "noise.toml",
+        r#"
+            connect = ["noise -> real-time -> disk"]
+            blocks.noise = { type = "signal", waveform = "noise", frames = 100, duration_s = 4.0 }
+            blocks.real-time = { type = "throttle" }
+            blocks.disk = { type = "file-sink", path = "noise.f32" }
+        "#,
+    );
+    let mut run = Pipeline::start_in(directory, &file, &[]);
+    let noise = run.pid_of("noise");
+    wait_until("something is written", || run.size("noise.f32") > 40_000);
+    kill(noise, Signal::KILL);
+    let end = run.wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    assert!(format!("{end}").contains("killed by signal 9"), "it was alive: {end}");
+    let killed = end.bytes("noise.f32");
+    let directory = Directory::new();
+    let file = directory.write(
+        "noise.toml",
+        r#"
+            connect = ["noise -> disk"]
+            blocks.noise = { type = "signal", waveform = "noise", frames = 4096, duration_s = 4.0 }
+            blocks.disk = { type = "file-sink", path = "noise.f32" }
+        "#,
+    );
+    let end = Pipeline::start_in(directory, &file, &["--quiet"]).wait();
+    assert!(killed == end.bytes("noise.f32"), "{} bytes", killed.len());
+    assert_eq!(killed.len(), 4 * 4 * RATE_HZ as usize);
 }
 
 #[test]
