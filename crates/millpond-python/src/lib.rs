@@ -2,6 +2,7 @@
 //!
 //! Only `frame` handles addresses. Nothing here keeps the GIL while it waits.
 
+mod align;
 mod block;
 mod cell;
 mod error;
@@ -31,6 +32,7 @@ fn _millpond(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(pond::ponds, module)?)?;
     module.add_function(wrap_pyfunction!(pond::_close_all, module)?)?;
     module.add_function(wrap_pyfunction!(block::_main, module)?)?;
+    module.add_function(wrap_pyfunction!(align::_align, module)?)?;
     module.add_function(wrap_pyfunction!(block::_log, module)?)?;
     error::add_to(module)?;
     // Before the interpreter takes its modules apart: streams then end in order, and the pond is left.

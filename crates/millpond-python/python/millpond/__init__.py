@@ -4,6 +4,7 @@ Data lies in buffers in shared memory; a received frame is a numpy view of it. K
 moment: what it held is given back, nobody else stalls, nothing that was published is lost.
 """
 
+from millpond._align import align
 from millpond._blocks import block, main
 from millpond._millpond import (
     AlreadySentError,
@@ -56,6 +57,7 @@ __all__ = [
     "Timestamp",
     "WritableViewError",
     "__version__",
+    "align",
     "block",
     "main",
     "ponds",
