@@ -48,7 +48,7 @@ mod check;
 mod diagnostic;
 mod here;
 mod picture;
-mod programs;
+pub(crate) mod programs;
 mod reader;
 
 pub use builder::Builder;

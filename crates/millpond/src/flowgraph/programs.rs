@@ -1,6 +1,7 @@
 //! What other programs say about the block types that they have.
 
 use std::io::Read as _;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -10,6 +11,20 @@ use crate::spec_json::ProgramJson;
 
 /// A program that has said nothing for so long will not.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The command that starts a program: a file, or a file and its first arguments, separated by spaces: `python3 filters.py`.
+pub(crate) fn command(program: &Path) -> Command {
+    let words = program.to_str().filter(|text| text.contains(' ') && !program.exists());
+    let mut words = words.unwrap_or_default().split_whitespace();
+    match words.next() {
+        Some(file) => {
+            let mut command = Command::new(file);
+            command.args(words);
+            command
+        }
+        None => Command::new(program),
+    }
+}
 
 /// The answer of a program.
 pub(super) struct Program {
@@ -28,7 +43,7 @@ impl Program {
     /// # Errors
     /// Why there is no answer, in words.
     pub(super) fn ask(path: &str) -> Result<Self, String> {
-        let mut command = Command::new(path);
+        let mut command = command(path.as_ref());
         command.args(["blocks", "--json"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         let answer = read_all(&mut child);

@@ -11,6 +11,7 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::{Context, Error, Result};
+use crate::flowgraph::programs;
 use crate::flowgraph::{Group, Node};
 use crate::report::Report;
 
@@ -37,7 +38,7 @@ impl Launcher {
 
     /// The command that runs these blocks of a group.
     fn command(&self, group: &Group, nodes: &[&Node], pond: &str) -> Command {
-        let mut command = Command::new(group.program.as_ref().unwrap_or(&self.program));
+        let mut command = programs::command(group.program.as_ref().unwrap_or(&self.program));
         if group.is_shared() {
             command.args(["worker", &group.name]).args(group.placement.arguments());
         } else {
