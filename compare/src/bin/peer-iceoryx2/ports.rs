@@ -149,7 +149,6 @@ pub fn with_first_word(mut sample: Loan, first: u64) -> Message {
 }
 
 /// Writes every word of a sample: `first`, `first + 1` and so on, with the same loop as Millpond's benchmark.
-/// (iceoryx2's own `write_from_fn` gives the compiler a loop that writes one word at a time: half as fast.)
 #[expect(unsafe_code, reason = "iceoryx2 has no safe way to write a slice with a loop of one's own")]
 pub fn filled(mut sample: Loan, first: u64) -> Message {
     for (word, i) in sample.payload_mut().iter_mut().zip(0..) {
