@@ -90,7 +90,7 @@ fn top_shows_kills_and_the_last_state() {
     wide.tmux(&["send-keys", "q"]);
     wait_until("the screen is given back", || !wide.screen().contains("last state"));
     drop(wide);
-    run.killed();
+    run.wait_for_death();
 }
 
 #[test]

@@ -16,9 +16,12 @@ use crate::log::ToPond;
 use crate::param::Params;
 use crate::placement::Placement;
 use crate::report;
+use crate::runner::Ending;
 use crate::scheduler::{Failure, Job, Scheduler};
 use crate::stop::Urgency;
 
+/// Exit code of a process whose block was done by itself and has left its streams open (`EX_TEMPFAIL` of sysexits.h).
+pub(crate) const EXIT_LEFT_OPEN: u8 = 75;
 /// How long blocks may go on after their supervisor has died, so that the streams can end in order.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
 /// How long a block may take to leave after it was told to stop at once.
@@ -44,6 +47,10 @@ pub struct BlockProcess {
     pub pond: String,
     /// Pid of the supervisor that started this process. Without it, a failure is this function's error, too.
     pub supervisor: Option<u32>,
+    /// The blocks go on when the supervisor dies.
+    pub goes_on_alone: bool,
+    /// A block that is done by itself leaves its streams open, for its next start.
+    pub stays_open: bool,
     /// Lines on standard input ask single blocks to end.
     pub obeys_stdin: bool,
     /// Threads, CPUs and niceness.
@@ -76,7 +83,7 @@ impl BlockProcess {
     fn run_blocks(&self, catalog: &Catalog) -> Result<ExitCode> {
         // First of all: a signal that arrives while the blocks are still being made must not kill them.
         let signals = Signals::new([SIGINT, SIGTERM]).context(|| "listen for signals")?;
-        if let Some(supervisor) = self.supervisor {
+        if let Some(supervisor) = self.supervisor.filter(|_| !self.goes_on_alone) {
             end_with(supervisor)?;
         }
         let jobs = self.blocks.iter().map(|block| block.resolve(catalog)).collect::<Result<Vec<_>>>()?;
@@ -85,7 +92,7 @@ impl BlockProcess {
         let pond = Pond::attach(&self.pond, if is_shared { Role::Worker } else { Role::Block })?;
         let _log = ToPond::new(&pond);
         let connections = if is_shared { connections(&self.pond)? } else { Vec::new() };
-        let scheduler = match Scheduler::new(&pond, jobs, &connections) {
+        let scheduler = match Scheduler::new(&pond, jobs, &connections, self.stays_open) {
             Ok(scheduler) => Arc::new(scheduler),
             Err(failure) => return Ok(failed(is_shared, &failure)),
         };
@@ -99,7 +106,8 @@ impl BlockProcess {
             }
         };
         match scheduler.run(self.placement.threads, &has_ended) {
-            Ok(_) => Ok(ExitCode::SUCCESS),
+            Ok(Ending::LeftOpen) => Ok(ExitCode::from(EXIT_LEFT_OPEN)),
+            Ok(Ending::Done | Ending::Stopped) => Ok(ExitCode::SUCCESS),
             Err(failure) => {
                 // Dropping the ports would end the streams in order. Left alone they look like those of a killed process, and
                 // receivers wait for the restart.

@@ -20,6 +20,7 @@ Commands:
   worker NAME --pond POND          runs several blocks in this process
     --block NAME=TYPE ... [--param BLOCK.NAME=VALUE ...] [--supervisor PID]
     [--threads N] [--cpus A,B] [--nice N] [--control stdin]
+  Both also take: [--if-orphaned end|go-on] [--when-done end|stay-open]
 ";
 
 /// The whole `main` of a program with block types of its own: pipeline files can then name it (`program = "path"`).
@@ -147,6 +148,8 @@ struct Options {
     params: Vec<String>,
     placement: Placement,
     obeys_stdin: bool,
+    goes_on_alone: bool,
+    stays_open: bool,
 }
 
 impl Options {
@@ -171,6 +174,14 @@ impl Options {
                 "--pond" => read.pond = Some(value),
                 "--supervisor" => read.supervisor = Some(value.parse().map_err(|_| wrong("a process id"))?),
                 "--block" => read.blocks.push(value),
+                "--if-orphaned" => {
+                    read.goes_on_alone =
+                        one_of(&value, "end", "go-on").ok_or_else(|| wrong("end or go-on"))?;
+                }
+                "--when-done" => {
+                    read.stays_open =
+                        one_of(&value, "end", "stay-open").ok_or_else(|| wrong("end or stay-open"))?;
+                }
                 "--control" if value == "stdin" => read.obeys_stdin = true,
                 "--control" => return Err(wrong("stdin")),
                 "--param" => read.params.push(value),
@@ -206,8 +217,15 @@ impl Options {
             supervisor: self.supervisor,
             placement: self.placement,
             obeys_stdin: self.obeys_stdin,
+            goes_on_alone: self.goes_on_alone,
+            stays_open: self.stays_open,
         })
     }
+}
+
+/// Whether it is the second of two words; `None` if it is neither.
+fn one_of(word: &str, no: &str, yes: &str) -> Option<bool> {
+    (word == no || word == yes).then_some(word == yes)
 }
 
 fn pair(text: &str, expected: &str) -> Result<(String, String), String> {

@@ -41,6 +41,8 @@ pub(crate) enum Ending {
     Done,
     /// It was stopped at once.
     Stopped,
+    /// It was done by itself, and its streams are to stay open for its next start.
+    LeftOpen,
 }
 
 /// What a block waits for.
@@ -100,6 +102,8 @@ pub(crate) struct Runner {
     /// The urgency that has been acted on.
     heeded: Urgency,
     nap: Duration,
+    /// A block that is done by itself leaves its streams open.
+    stays_open: bool,
 }
 
 impl Runner {
@@ -115,7 +119,16 @@ impl Runner {
         let block = guarded(|| block_type.make(&params))?;
         let mut io = Io::open(pond, name, block_type.spec(), params, party)?;
         io.statistics.set_stage(Stage::Starting);
-        Ok(Self { block, io, phase: Phase::Starting, stop, heeded: Urgency::None, nap: FIRST_NAP })
+        let stays_open = party.stays_open;
+        Ok(Self {
+            block,
+            io,
+            phase: Phase::Starting,
+            stop,
+            heeded: Urgency::None,
+            nap: FIRST_NAP,
+            stays_open,
+        })
     }
 
     /// Lets the block do what it can, up to the budget.
@@ -124,7 +137,9 @@ impl Runner {
     /// What the block failed with; a panic is one way to fail. The streams then stay open for a restart, and the block must not
     /// be visited again.
     pub(crate) fn visit(&mut self) -> Result<Visit> {
+        self.io.statistics.begin_visit();
         let visit = guarded(|| self.visit_unguarded());
+        self.io.statistics.end_visit();
         match &visit {
             Ok(Visit::MayGoOn) => {}
             Ok(Visit::Waits(_)) => self.io.statistics.refresh(),
@@ -151,6 +166,7 @@ impl Runner {
             Progress::MayGoOn => Visit::MayGoOn,
             Progress::Waits(wanted) => Visit::Waits(self.park(wanted)),
             Progress::Done => Visit::Ended(Ending::Done),
+            Progress::LeftOpen => Visit::Ended(Ending::LeftOpen),
         })
     }
 
@@ -283,6 +299,11 @@ impl Runner {
         if !self.io.flush()? {
             return Ok(Progress::Waits(Wanted::Output));
         }
+        // What ends because its inputs have, or because it was asked to, ends for good.
+        let is_fed_out = !self.io.inputs.is_empty() && self.io.inputs.iter().all(InputPort::has_ended);
+        if self.stays_open && self.heeded < Urgency::Drain && !is_fed_out {
+            return Ok(Progress::LeftOpen);
+        }
         self.io.outputs.iter_mut().for_each(OutputPort::finish);
         Ok(Progress::Done)
     }
@@ -315,6 +336,8 @@ pub(crate) struct Party {
     pub(crate) allocator: SharedAllocator,
     /// Blocks that share a process name themselves when they tell something.
     pub(crate) is_shared: bool,
+    /// A block that is done by itself leaves its streams open.
+    pub(crate) stays_open: bool,
 }
 
 /// What came of [`Runner::try_start`].
@@ -334,6 +357,8 @@ pub(crate) enum Progress {
     MayGoOn,
     Waits(Wanted),
     Done,
+    /// Done, but its streams are to stay open.
+    LeftOpen,
 }
 
 /// Turns a panic into the block's failure. The block is not used again after one, so no broken state can be seen.

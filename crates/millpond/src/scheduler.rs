@@ -60,6 +60,7 @@ pub(crate) struct Scheduler {
     /// Every block is to end as soon as those that send to it in this process have.
     draining: AtomicBool,
     was_stopped: AtomicBool,
+    was_left_open: AtomicBool,
 }
 
 struct Task {
@@ -84,17 +85,19 @@ enum Place {
 
 impl Scheduler {
     /// Takes the ports of all blocks. `connections` are pairs of names, sender and receiver; others than the jobs may be among
-    /// them.
+    /// them. `stays_open`: a block that is done by itself leaves its streams open.
     pub(crate) fn new(
         pond: &Pond,
         jobs: Vec<Job<'_>>,
         connections: &[(String, String)],
+        stays_open: bool,
     ) -> Result<Self, Failure> {
         let is_shared = jobs.len() > 1;
         let party = pond.waiter(Wait::Adaptive).map(|waiter| Party {
             waiter,
             allocator: SharedAllocator::new(pond, is_shared),
             is_shared,
+            stays_open,
         });
         let party =
             party.map_err(|error| Failure { block: jobs[0].name.clone(), error: Box::new(error.into()) })?;
@@ -126,6 +129,7 @@ impl Scheduler {
             failure: Mutex::new(None),
             draining: AtomicBool::new(false),
             was_stopped: AtomicBool::new(false),
+            was_left_open: AtomicBool::new(false),
         })
     }
 
@@ -159,6 +163,7 @@ impl Scheduler {
         match lock(&self.failure).take() {
             Some(failure) => Err(failure),
             None if self.was_stopped.load(Ordering::Relaxed) => Ok(Ending::Stopped),
+            None if self.was_left_open.load(Ordering::Relaxed) => Ok(Ending::LeftOpen),
             None => Ok(Ending::Done),
         }
     }
@@ -226,8 +231,13 @@ impl Scheduler {
                     *lock(&task.place) = Place::Parked(runner, parked);
                 }
                 Ok(Visit::Ended(ending)) => {
-                    // Its streams end with its ports.
-                    drop(runner);
+                    if ending == Ending::LeftOpen {
+                        // As if it had been killed: receivers wait for its next start.
+                        std::mem::forget(runner);
+                        self.was_left_open.store(true, Ordering::Relaxed);
+                    } else {
+                        drop(runner); // its streams end with its ports
+                    }
                     *lock(&task.place) = Place::Ended;
                     self.was_stopped.fetch_or(ending == Ending::Stopped, Ordering::Relaxed);
                     has_ended(&task.name);

@@ -32,6 +32,7 @@ enum Counter {
     LatencyP50,
     LatencyP99,
     LatencyMax,
+    Visits,
 }
 
 /// The numbers of one block, as anybody reads them from outside.
@@ -45,6 +46,8 @@ pub struct BlockStatistics {
     pub taken: u64,
     /// Buffers sent on its outputs, by all its processes so far.
     pub sent: u64,
+    /// How often the scheduler has entered and left the block; odd while the block works.
+    pub visits: u64,
     /// Time from a buffer's timestamp to its being taken, if the timestamps are absolute; by its latest process.
     pub latency: Option<LatencySummary>,
 }
@@ -71,6 +74,7 @@ impl BlockStatistics {
             starts: value(Counter::Starts),
             taken: value(Counter::Taken),
             sent: value(Counter::Sent),
+            visits: value(Counter::Visits),
             latency: (value(Counter::LatencyMax) > 0).then(|| LatencySummary {
                 p50: latency(Counter::LatencyP50),
                 p99: latency(Counter::LatencyP99),
@@ -89,6 +93,7 @@ pub(crate) struct Statistics {
     starts: u64,
     taken: u64,
     sent: u64,
+    visits: u64,
     latencies: Latencies,
     published: Instant,
 }
@@ -99,7 +104,15 @@ impl Statistics {
         let last = |counter: Counter| counters.get(counter as usize);
         let (starts, taken, sent) = (last(Counter::Starts) + 1, last(Counter::Taken), last(Counter::Sent));
         counters.set(Counter::Starts as usize, starts);
-        Self { counters, starts, taken, sent, latencies: Latencies::new(), published: Instant::now() }
+        Self {
+            counters,
+            starts,
+            taken,
+            sent,
+            visits: 0,
+            latencies: Latencies::new(),
+            published: Instant::now(),
+        }
     }
 
     pub(crate) fn starts(&self) -> u64 {
@@ -109,6 +122,20 @@ impl Statistics {
     pub(crate) fn set_stage(&mut self, stage: Stage) {
         self.publish_latencies();
         self.set(Counter::Stage, stage as u64);
+    }
+
+    /// The block is about to work: from outside it shows if it does not come back.
+    #[inline]
+    pub(crate) fn begin_visit(&mut self) {
+        self.visits += 1;
+        self.set(Counter::Visits, self.visits);
+    }
+
+    /// The block has come back.
+    #[inline]
+    pub(crate) fn end_visit(&mut self) {
+        self.visits += 1;
+        self.set(Counter::Visits, self.visits);
     }
 
     #[inline]

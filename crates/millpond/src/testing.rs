@@ -66,6 +66,7 @@ impl Bench {
             waiter: pond.waiter(Wait::Adaptive)?,
             allocator: SharedAllocator::new(&pond, false),
             is_shared: false,
+            stays_open: false,
         };
         let runner = Runner::new(&block_type, &pond, "block", params, &party, StopRequest::default())?;
         Ok(Self { runner, started: false, ended: false, inputs, outputs, pond })
@@ -198,7 +199,7 @@ impl Bench {
                     std::thread::sleep(moment.saturating_duration_since(std::time::Instant::now()));
                 }
                 Progress::Waits(Wanted::Input | Wanted::Output | Wanted::Buffer) => break,
-                Progress::Done => self.ended = true,
+                Progress::Done | Progress::LeftOpen => self.ended = true,
             }
         }
         Ok(())

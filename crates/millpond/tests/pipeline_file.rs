@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millpond::flowgraph::{Connection, Restart};
+use millpond::flowgraph::{Connection, RestartWhen};
 use millpond::{
     Block, Catalog, DType, Flowgraph, Io, Param, Params, Policy, Port, Result, Spec, Value, WorkResult,
 };
@@ -124,7 +124,8 @@ crossing = { type = "crossing", lights = false, restart = "on-failure" }
         flowgraph.blocks[0].given,
         [("count".to_owned(), Value::Int(3)), ("rate_hz".to_owned(), Value::Int(10))]
     );
-    let restarts: Vec<_> = flowgraph.blocks.iter().map(|node| node.restart == Restart::Never).collect();
+    let restarts: Vec<_> =
+        flowgraph.blocks.iter().map(|node| node.restart.when == RestartWhen::Never).collect();
     assert_eq!(restarts, [false, true, false, false, false]);
     assert_eq!(
         flowgraph.connections.iter().map(described).collect::<Vec<_>>(),

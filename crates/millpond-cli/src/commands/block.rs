@@ -28,6 +28,12 @@ pub struct Args {
     /// Set by the supervisor that starts this process, with whose death it ends
     #[arg(long, value_name = "PID", hide = true)]
     supervisor: Option<u32>,
+    /// What happens when the supervisor dies: end, or go-on
+    #[arg(long, value_name = "WHAT", hide = true, value_parser = ["end", "go-on"], default_value = "end")]
+    if_orphaned: String,
+    /// What a block that is done by itself does with its streams: end, or stay-open
+    #[arg(long, value_name = "WHAT", hide = true, value_parser = ["end", "stay-open"], default_value = "end")]
+    when_done: String,
 }
 
 /// Runs the block to its end.
@@ -35,10 +41,17 @@ pub struct Args {
 /// # Errors
 /// What is wrong with the type, the parameters or the pond. A failure of the block is an exit code of 1.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { block_type, name, pond, params, supervisor } = args;
+    let Args { block_type, name, pond, params, supervisor, if_orphaned, when_done } = args;
     let blocks = vec![BlockJob { block_type, name, params }];
-    let process =
-        BlockProcess { blocks, pond, supervisor, obeys_stdin: false, placement: Placement::default() };
+    let process = BlockProcess {
+        blocks,
+        pond,
+        supervisor,
+        goes_on_alone: if_orphaned == "go-on",
+        stays_open: when_done == "stay-open",
+        obeys_stdin: false,
+        placement: Placement::default(),
+    };
     run_process(&process)
 }
 

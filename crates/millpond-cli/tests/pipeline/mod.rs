@@ -143,8 +143,8 @@ impl Pipeline {
         &self.directory
     }
 
-    /// After every process of it was killed: takes its death note.
-    pub fn killed(mut self) {
+    /// After its program was killed: waits until it is gone.
+    pub fn wait_for_death(&mut self) {
         self.child.0.wait().expect("a status");
     }
 

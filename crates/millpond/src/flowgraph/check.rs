@@ -6,7 +6,7 @@ use millpond_shm::{ConnectionConfig, DType, Policy};
 
 use super::programs::Program;
 use super::reader::{Draft, DraftBlock, DraftConnection, Located};
-use super::{Connection, Diagnostics, Flowgraph, Node, PortName};
+use super::{Connection, Diagnostics, Flowgraph, Node, PortName, RestartWhen};
 use crate::catalog::Catalog;
 use crate::nearest::nearest;
 use crate::param::{Param, Params, Value, is_name};
@@ -40,6 +40,7 @@ pub(super) fn check(
     Flowgraph {
         name,
         duration: draft.duration,
+        detach: draft.detach,
         pools: draft.pools,
         blocks: checker.blocks.into_iter().map(|block| block.node).collect(),
         connections: checker.connections.into_iter().map(|checked| checked.connection).collect(),
@@ -130,7 +131,24 @@ impl Checker<'_> {
         }
         let process = draft.process.map(|process| process.value);
         let program = draft.program.map(|program| program.value.into());
-        let node = Node { name, block_type, given, restart: draft.restart, reads_stdin, process, program };
+        if let (RestartWhen::Always, Some(process)) = (draft.restart.when, &process) {
+            let help = format!("leave `process = \"{process}\"` out: a process starts and ends as a whole");
+            self.error(
+                &span,
+                format!("`{name}` shares a process and cannot always be started again"),
+                Some(help),
+            );
+        }
+        let node = Node {
+            name,
+            block_type,
+            given,
+            restart: draft.restart,
+            kill_stalled: draft.kill_stalled,
+            reads_stdin,
+            process,
+            program,
+        };
         self.blocks.push(CheckedBlock { node, span, ports });
     }
 

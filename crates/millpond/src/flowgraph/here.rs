@@ -38,7 +38,7 @@ impl Flowgraph {
         }
         let connections: Vec<_> =
             self.connections.iter().map(|c| (c.from.block.clone(), c.to.block.clone())).collect();
-        let scheduler = Scheduler::new(&pond, jobs, &connections).map_err(failed)?;
+        let scheduler = Scheduler::new(&pond, jobs, &connections, false).map_err(failed)?;
         let ended = Mutex::new(vec![false; self.blocks.len()]);
         let has_ended = |block: &str| {
             let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);

@@ -3,6 +3,7 @@
 //! ```toml
 //! name = "loudness"            # of the pond; the file's name if left out
 //! duration = "10s"             # then the sources stop; without it, the flowgraph runs until its sources end
+//! detach = true                # blocks go on if the program that runs the flowgraph is killed; they end without it
 //!
 //! # A port can be left out where a block has only one. `depth` is how many buffers may wait, `policy` what happens
 //! # when that many do: block (the default), drop-newest or drop-oldest.
@@ -23,6 +24,7 @@
 //! type = "gain"
 //! k = 2.0
 //! restart = "never"            # when it dies; on-failure is the default
+//! kill_stalled = "5s"          # when it is stuck for so long
 //! process = "dsp"              # shares a process with the other blocks that say so; its own is the default
 //! # ...
 //!
@@ -56,7 +58,7 @@ pub use diagnostic::{Diagnostic, Diagnostics};
 pub use picture::{Picture, PictureBlock, PictureConnection};
 
 /// Keys of a block's table in a pipeline file that are no parameters.
-pub(crate) const RESERVED_KEYS: [&str; 4] = ["type", "restart", "process", "program"];
+pub(crate) const RESERVED_KEYS: [&str; 5] = ["type", "restart", "kill_stalled", "process", "program"];
 
 /// Bytes and numbers of buffers. Memory is taken when it is used, so plenty of them cost nothing.
 const DEFAULT_POOLS: [(u64, u32); 3] = [(4 << 10, 1024), (64 << 10, 1024), (1 << 20, 512)];
@@ -74,6 +76,8 @@ pub struct Flowgraph {
     pub name: String,
     /// After this time the sources are stopped.
     pub duration: Option<Duration>,
+    /// The blocks go on when their supervisor is killed, instead of ending in order.
+    pub detach: bool,
     /// The pond's pools; empty: the default ones.
     pub pools: Vec<PoolConfig>,
     /// The blocks, in the file's order.
@@ -93,8 +97,11 @@ pub struct Node {
     pub block_type: String,
     /// The parameters that were given; the others have their defaults.
     pub given: Vec<(String, Value)>,
-    /// Whether it is started again when it dies.
+    /// When it is started again.
     pub restart: Restart,
+    /// Its process is killed, and then started again like after any other death, when it has stalled for so long: stopped, or
+    /// inside one call of the block.
+    pub kill_stalled: Option<Duration>,
     /// Its process gets the program's standard input; at most one can.
     pub reads_stdin: bool,
     /// The process that it shares with other blocks; `None`: it has its own.
@@ -122,15 +129,33 @@ impl Group {
     }
 }
 
-/// Whether a block is started again when it dies.
+/// When and how often a block is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// After which ends.
+    pub when: RestartWhen,
+    /// More restarts than this within [`within`](Restart::within) mean that restarting does not help: the block is given up.
+    pub limit: u32,
+    /// The time over which restarts are counted.
+    pub within: Duration,
+}
+
+/// After which ends a block is started again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Restart {
-    /// When it was killed or has failed.
+pub enum RestartWhen {
+    /// When its process was killed or has failed.
     #[default]
     OnFailure,
-    /// Its death ends the flowgraph.
+    /// Also when the block was done by itself: a program that ended, a connection that was closed. Its streams stay open.
+    Always,
+    /// Never: its death ends the flowgraph.
     Never,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self { when: RestartWhen::default(), limit: 5, within: Duration::from_secs(60) }
+    }
 }
 
 /// A connection from an output to an input port.

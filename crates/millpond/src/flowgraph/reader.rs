@@ -7,7 +7,7 @@ use millpond_shm::{ConnectionConfig, Policy, PoolConfig};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::{Diagnostics, RESERVED_KEYS, Restart};
+use super::{Diagnostics, RESERVED_KEYS, Restart, RestartWhen};
 use crate::duration::parse_duration;
 use crate::nearest::nearest;
 use crate::param::Value;
@@ -25,6 +25,7 @@ pub(super) struct Located<T> {
 pub(super) struct Draft {
     pub(super) name: Option<Located<String>>,
     pub(super) duration: Option<Duration>,
+    pub(super) detach: bool,
     pub(super) pools: Vec<PoolConfig>,
     pub(super) blocks: Vec<DraftBlock>,
     pub(super) connections: Vec<DraftConnection>,
@@ -38,6 +39,7 @@ pub(super) struct DraftBlock {
     pub(super) name: Located<String>,
     pub(super) block_type: Option<Located<String>>,
     pub(super) restart: Restart,
+    pub(super) kill_stalled: Option<Duration>,
     pub(super) process: Option<Located<String>>,
     pub(super) program: Option<Located<String>>,
     pub(super) params: Vec<(Located<String>, Value)>,
@@ -52,7 +54,8 @@ pub(super) struct DraftConnection {
 
 const POLICIES: [(&str, Policy); 3] =
     [("block", Policy::Block), ("drop-newest", Policy::DropNewest), ("drop-oldest", Policy::DropOldest)];
-const RESTARTS: [(&str, Restart); 2] = [("on-failure", Restart::OnFailure), ("never", Restart::Never)];
+const RESTARTS: [(&str, RestartWhen); 3] =
+    [("on-failure", RestartWhen::OnFailure), ("always", RestartWhen::Always), ("never", RestartWhen::Never)];
 
 /// More than anybody has cores.
 const MAX_THREADS: u64 = 1024;
@@ -82,16 +85,8 @@ impl Reader<'_> {
         for (key, value) in in_order(root) {
             match key.get_ref().as_ref() {
                 "name" => draft.name = self.string(value, "a name"),
-                "duration" => {
-                    let text = self.string(value, "a duration like \"10s\"");
-                    draft.duration = text.and_then(|text| match parse_duration(&text.value) {
-                        Ok(duration) => Some(duration),
-                        Err(problem) => {
-                            self.diagnostics.add(Some(text.span), format!("`duration`: {problem}"), None);
-                            None
-                        }
-                    });
-                }
+                "duration" => draft.duration = self.duration(value, "duration"),
+                "detach" => draft.detach = self.yes_or_no(value, "detach"),
                 "pool" => {
                     let pools = self.array(value, "one or more [[pool]] tables");
                     draft.pools = pools.iter().filter_map(|pool| self.pool(pool)).collect();
@@ -116,7 +111,7 @@ impl Reader<'_> {
                 _ => self.unknown_key(
                     key,
                     "a pipeline file",
-                    &["name", "duration", "connect", "pool", "process", "blocks"],
+                    &["name", "duration", "detach", "connect", "pool", "process", "blocks"],
                 ),
             }
         }
@@ -202,6 +197,7 @@ impl Reader<'_> {
             name,
             block_type: None,
             restart: Restart::default(),
+            kill_stalled: None,
             process: None,
             program: None,
             params: Vec::new(),
@@ -209,7 +205,8 @@ impl Reader<'_> {
         for (key, value) in in_order(table) {
             match key.get_ref().as_ref() {
                 "type" => block.block_type = self.string(value, "the name of a block type"),
-                "restart" => block.restart = self.one_of(value, "restart", &RESTARTS).unwrap_or_default(),
+                "restart" => block.restart = self.restart(value),
+                "kill_stalled" => block.kill_stalled = self.duration(value, "kill_stalled"),
                 "process" => block.process = self.string(value, "the name of a process"),
                 "program" => block.program = self.string(value, "the path of a program"),
                 name => {
@@ -220,6 +217,27 @@ impl Reader<'_> {
             }
         }
         Some(block)
+    }
+
+    /// A word, or a table with the word under `when`.
+    fn restart(&mut self, value: &Spanned<DeValue<'_>>) -> Restart {
+        let mut restart = Restart::default();
+        let DeValue::Table(table) = value.get_ref() else {
+            restart.when = self.one_of(value, "restart", &RESTARTS).unwrap_or_default();
+            return restart;
+        };
+        for (key, value) in in_order(table) {
+            match key.get_ref().as_ref() {
+                "when" => restart.when = self.one_of(value, "when", &RESTARTS).unwrap_or_default(),
+                "limit" => {
+                    let limit = self.whole_number(value, "`limit`", u32::MAX.into());
+                    restart.limit = limit.and_then(|n| u32::try_from(n).ok()).unwrap_or(restart.limit);
+                }
+                "within" => restart.within = self.duration(value, "within").unwrap_or(restart.within),
+                _ => self.unknown_key(key, "`restart`", &["when", "limit", "within"]),
+            }
+        }
+        restart
     }
 
     /// A string `"a -> b -> c"` is a chain, a table one connection with its settings.
@@ -328,6 +346,25 @@ impl Reader<'_> {
             self.expected(&format!("{what} to be a whole number from 1 to {max}"), value);
         }
         number
+    }
+
+    fn duration(&mut self, value: &Spanned<DeValue<'_>>, key: &str) -> Option<Duration> {
+        let text = self.string(value, "a duration like \"10s\"")?;
+        match parse_duration(&text.value) {
+            Ok(duration) => Some(duration),
+            Err(problem) => {
+                self.diagnostics.add(Some(text.span), format!("`{key}`: {problem}"), None);
+                None
+            }
+        }
+    }
+
+    fn yes_or_no(&mut self, value: &Spanned<DeValue<'_>>, key: &str) -> bool {
+        let found = value.get_ref().as_bool();
+        if found.is_none() {
+            self.expected(&format!("`{key}` to be true or false"), value);
+        }
+        found.unwrap_or_default()
     }
 
     fn one_of<T: Copy>(

@@ -2,7 +2,7 @@
 //! starts the dead again and brings everything to its end.
 //!
 //! Data never flows through it. When it is killed, the kernel tells the blocks: sources end, and the others when the end of
-//! the stream reaches them.
+//! the stream reaches them. In a flowgraph that says `detach` they go on instead.
 //!
 //! How a flowgraph ends: a block that is done ends its streams, and its receivers follow when they have taken everything. When
 //! the duration is over, on the first signal, and when a block is given up, the sources are asked to end and the rest follows
@@ -16,21 +16,24 @@ use millpond_shm::{Monitor, Pond, Role};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::{Context, Result};
-use crate::flowgraph::{Flowgraph, Group, Node, Restart};
+use crate::flowgraph::{Flowgraph, Group, Node, Restart, RestartWhen};
 use crate::statistics::Stage;
 
 mod process;
 mod report;
 mod restart;
 mod signals;
+mod stall;
 mod status;
 
 pub use process::{Death, Launcher};
+pub use stall::Stall;
 pub use status::{BlockStatus, ConnectionStatus, Status};
 
 use process::{Process, Said};
 use restart::RestartHistory;
 use signals::SignalPipe;
+use stall::StallWatch;
 use status::{block_statistics, connection_status};
 
 /// How often the pond is looked at: for progress, and until all blocks run.
@@ -75,6 +78,19 @@ pub enum Event<'a> {
         death: &'a Death,
         /// They are started again after this time; `None`: they are given up.
         restart_in: Option<Duration>,
+    },
+    /// The process lives but does not get on.
+    Stalled {
+        /// The process's name.
+        process: &'a str,
+        /// The stalled process.
+        pid: u32,
+        /// What it is stuck with.
+        stall: &'a Stall,
+        /// For how long.
+        since: Duration,
+        /// It is killed now, as `kill_stalled` asks; otherwise it is left alone.
+        killed: bool,
     },
     /// Everything is brought to its end now, for this reason.
     Ending {
@@ -150,6 +166,7 @@ pub struct Supervisor {
     fates: Vec<Fate>,
     pond: Pond,
     monitor: Monitor,
+    stalls: StallWatch,
     /// Final numbers of connections that have been taken down.
     closed: Vec<ConnectionStatus>,
     ending: Option<EndReason>,
@@ -198,6 +215,7 @@ impl Supervisor {
             members,
             pond,
             monitor,
+            stalls: StallWatch::default(),
             closed: Vec::new(),
             ending: None,
             stopping: None,
@@ -232,6 +250,7 @@ impl Supervisor {
                     running_since = Some(now);
                 }
                 watch(Event::Progress(&status));
+                self.look_for_stalls(now, watch);
                 next_look = now + LOOK_EVERY;
             }
             let end_at = running_since.zip(self.flowgraph.duration).map(|(since, duration)| since + duration);
@@ -265,6 +284,27 @@ impl Supervisor {
         Status::new(&self.flowgraph, &self.monitor.snapshot(), &self.closed, elapsed)
     }
 
+    /// Tells who does not get on, and kills where the flowgraph asks for it.
+    fn look_for_stalls(&mut self, now: Instant, watch: &mut dyn FnMut(Event<'_>)) {
+        let snapshot = self.monitor.snapshot();
+        for member in &mut self.members {
+            let State::Runs(process) = &mut member.state else { continue };
+            let nodes = member.group.blocks.iter().map(|&block| &self.flowgraph.blocks[block]);
+            let names = nodes.clone().map(|node| node.name.as_str());
+            let Some((stall, since, is_news)) = self.stalls.look(&snapshot, process.pid(), names, now) else {
+                continue;
+            };
+            let killed = nodes.filter_map(|node| node.kill_stalled).any(|limit| since >= limit);
+            if is_news || killed {
+                let (name, pid) = (&member.group.name, process.pid());
+                watch(Event::Stalled { process: name, pid, stall: &stall, since, killed });
+            }
+            if killed {
+                process.kill();
+            }
+        }
+    }
+
     /// Sleeps until a process dies or says something, a signal arrives, or the time has passed.
     fn wait(&self, signals: &SignalPipe, timeout: Duration) -> Result<()> {
         let processes = self.members.iter().filter_map(Member::process);
@@ -292,7 +332,7 @@ impl Supervisor {
             let blocks: Vec<usize> =
                 member.group.blocks.iter().copied().filter(|&block| !self.fates[block].ended).collect();
             let nodes: Vec<&Node> = blocks.iter().map(|&block| &self.flowgraph.blocks[block]).collect();
-            let process = Process::start(&self.launcher, &member.group, &nodes, &self.flowgraph.name, moved)?;
+            let process = Process::start(&self.launcher, &member.group, &nodes, &self.flowgraph, moved)?;
             for node in &nodes {
                 watch(Event::Started { block: &node.name, pid: process.pid() });
             }
@@ -360,9 +400,7 @@ impl Supervisor {
         };
         let ends_anyway = self.stopping.is_some() || left.iter().all(&has_nothing_to_do);
         let spent: Vec<usize> = left.iter().copied().filter(has_nothing_to_do).collect();
-        let restarts = left.iter().map(|&block| self.flowgraph.blocks[block].restart);
-        let restart =
-            restarts.fold(Restart::OnFailure, |all, one| if one == Restart::Never { one } else { all });
+        let restart = strictest(left.iter().map(|&block| self.flowgraph.blocks[block].restart));
         let member = &mut self.members[index];
         let restart_in = match ends_anyway {
             true => None,
@@ -492,6 +530,13 @@ impl Supervisor {
         };
         self.members[index].group.blocks.iter().map(moved).sum()
     }
+}
+
+/// What holds for a process of several blocks.
+fn strictest(restarts: impl Iterator<Item = Restart>) -> Restart {
+    restarts
+        .min_by_key(|restart| (restart.when != RestartWhen::Never, restart.limit, restart.within))
+        .unwrap_or_default()
 }
 
 impl Member {

@@ -12,7 +12,8 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::error::{Context, Error, Result};
 use crate::flowgraph::programs;
-use crate::flowgraph::{Group, Node};
+use crate::flowgraph::{Flowgraph, Group, Node, RestartWhen};
+use crate::process::EXIT_LEFT_OPEN;
 use crate::report::Report;
 
 /// The program that runs blocks of the catalog: started as `PROGRAM block ...` or `PROGRAM worker ...`, it has to call
@@ -37,14 +38,20 @@ impl Launcher {
     }
 
     /// The command that runs these blocks of a group.
-    fn command(&self, group: &Group, nodes: &[&Node], pond: &str) -> Command {
+    fn command(&self, group: &Group, nodes: &[&Node], flowgraph: &Flowgraph) -> Command {
         let mut command = programs::command(group.program.as_ref().unwrap_or(&self.program));
         if group.is_shared() {
             command.args(["worker", &group.name]).args(group.placement.arguments());
         } else {
             command.args(["block", &nodes[0].block_type, &nodes[0].name]);
         }
-        command.args(["--pond", pond, "--supervisor", &std::process::id().to_string()]);
+        command.args(["--pond", &flowgraph.name, "--supervisor", &std::process::id().to_string()]);
+        if flowgraph.detach {
+            command.args(["--if-orphaned", "go-on"]);
+        }
+        if nodes.iter().any(|node| node.restart.when == RestartWhen::Always) {
+            command.args(["--when-done", "stay-open"]);
+        }
         for node in nodes {
             let mut scope = String::new();
             if group.is_shared() {
@@ -84,14 +91,20 @@ pub enum Death {
         /// What it said.
         cause: String,
     },
+    /// The block was done by itself, and has left its streams open because it is always started again.
+    Ended,
 }
 
 impl Death {
-    fn of(status: ExitStatus, cause: Option<String>) -> Self {
-        match status.signal() {
-            Some(signal) => Death::Signal { signal },
-            None => Death::Failed { cause: cause.unwrap_or_else(|| status.to_string()) },
+    fn of(status: ExitStatus, cause: Option<String>, last_words: Option<String>) -> Self {
+        if let Some(signal) = status.signal() {
+            return Death::Signal { signal };
         }
+        if status.code() == Some(EXIT_LEFT_OPEN.into()) {
+            return Death::Ended;
+        }
+        let told = cause.or_else(|| last_words.map(|words| format!("{status}; its last words: {words}")));
+        Death::Failed { cause: told.unwrap_or_else(|| status.to_string()) }
     }
 }
 
@@ -103,6 +116,7 @@ impl fmt::Display for Death {
                 write!(f, "killed by signal {signal} ({name})")
             }
             Death::Failed { cause } => write!(f, "failed: {cause}"),
+            Death::Ended => f.write_str("ended by itself"),
         }
     }
 }
@@ -126,6 +140,8 @@ pub(super) struct Process {
     partial: Vec<u8>,
     /// Why a block failed, in its own words.
     cause: Option<String>,
+    /// The last thing that it wrote to its standard error, beside reports.
+    last_words: Option<String>,
     /// Buffers that the blocks had taken and sent before this process started.
     pub(super) moved_before: u64,
 }
@@ -135,11 +151,11 @@ impl Process {
         launcher: &Launcher,
         group: &Group,
         nodes: &[&Node],
-        pond: &str,
+        flowgraph: &Flowgraph,
         moved_before: u64,
     ) -> Result<Self> {
         let cannot = |cause| Error::Start { block: group.name.clone(), cause };
-        let mut child = launcher.command(group, nodes, pond).spawn().map_err(cannot)?;
+        let mut child = launcher.command(group, nodes, flowgraph).spawn().map_err(cannot)?;
         let watch = || {
             let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
             let stderr = child.stderr.take().ok_or(ErrorKind::BrokenPipe)?;
@@ -147,9 +163,15 @@ impl Process {
             Ok((pidfd, stderr))
         };
         match { watch }() {
-            Ok((pidfd, stderr)) => {
-                Ok(Self { child, pidfd, stderr, partial: Vec::new(), cause: None, moved_before })
-            }
+            Ok((pidfd, stderr)) => Ok(Self {
+                child,
+                pidfd,
+                stderr,
+                partial: Vec::new(),
+                cause: None,
+                last_words: None,
+                moved_before,
+            }),
             Err(cause) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -177,7 +199,11 @@ impl Process {
             let rest = std::mem::take(&mut self.partial);
             lines.extend(self.line(&rest));
         }
-        let end = if status.success() { Ok(()) } else { Err(Death::of(status, self.cause.take())) };
+        let end = if status.success() {
+            Ok(())
+        } else {
+            Err(Death::of(status, self.cause.take(), self.last_words.take()))
+        };
         (lines, Some(end))
     }
 
@@ -209,7 +235,12 @@ impl Process {
             }
             Report::Note(block, note) => Said::Note(block.map(str::to_owned), note.to_owned()),
             Report::Done(block) => Said::Done(block.to_owned()),
-            Report::Line(line) => Said::Line(line.to_owned()),
+            Report::Line(line) => {
+                if !line.trim().is_empty() {
+                    self.last_words = Some(line.trim().to_owned());
+                }
+                Said::Line(line.to_owned())
+            }
         })
     }
 

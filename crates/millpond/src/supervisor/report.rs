@@ -23,6 +23,11 @@ pub(super) fn log(pond: &Pond, event: &Event<'_>) {
                 pond.log(block, Level::Error, &format!("process{shared} {pid} {death}: {next}"));
             }
         }
+        Event::Stalled { process, pid, stall, since, killed } => {
+            let then = if *killed { ": killed" } else { "" };
+            let text = format!("process {pid} {stall} for {:.1} s{then}", since.as_secs_f64());
+            pond.log(process, Level::Warn, &text);
+        }
         Event::Ending { reason } => pond.log("", Level::Info, &format!("ending: {reason}")),
         Event::Progress(_) => {}
     }

@@ -61,6 +61,14 @@ impl Display {
                 };
                 self.warn(&format!("{who}: process {pid} {}: {then}\n", verb(death)));
             }
+            Event::Stalled { process, pid, stall, since, killed } => {
+                let then = match killed {
+                    true => "killed, as kill_stalled asks",
+                    false => "left alone; `kill_stalled` would end that",
+                };
+                let seconds = since.as_secs_f64();
+                self.warn(&format!("{process}: process {pid} {stall} for {seconds:.1} s: {then}\n"));
+            }
             Event::Ending { reason: EndReason::Interrupted } => {
                 self.warn("stopping in order; once more to stop at once\n");
             }

@@ -1,0 +1,153 @@
+//! How `millpond run` looks after its blocks: restarts, stalls, going on without it; and that kills cost what was in hand and nothing
+//! else.
+
+mod pipeline;
+
+use pipeline::{Directory, Pipeline, wait_until};
+use rustix::process::Signal;
+
+/// Six processes. Every buffer holds eight numbers that nobody else has.
+const NUMBERS: &str = r#"
+name = "numbers"
+connect = ["numbers -> a -> b -> c -> d -> file"]
+[[pool]]
+block_bytes = 4096
+count = 4096
+[blocks]
+numbers = { type = "file-source", path = "in.u32", dtype = "u32", frames = 8, restart = { limit = 1000, within = "60s" } }
+a = { type = "copy", restart = { limit = 1000, within = "60s" } }
+b = { type = "copy", restart = { limit = 1000, within = "60s" } }
+c = { type = "copy", restart = { limit = 1000, within = "60s" } }
+d = { type = "copy", restart = { limit = 1000, within = "60s" } }
+file = { type = "file-sink", path = "out.u32", restart = { limit = 1000, within = "60s" } }
+"#;
+
+#[test]
+fn kills_cost_what_was_in_hand_and_nothing_else() {
+    const ROUNDS: usize = 20;
+    let directory = Directory::new();
+    let numbers: Vec<u8> = (0..30_000_000u32).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(directory.path("in.u32"), numbers).unwrap();
+    let file = directory.write("numbers.toml", NUMBERS);
+    let mut run = Pipeline::start_in(directory, &file, &[]);
+    let mut kills = 0;
+    for _ in 0..ROUNDS {
+        for block in ["numbers", "a", "b", "c", "d", "file"] {
+            let (pid, size) = (run.pid_of(block), run.size("out.u32"));
+            wait_until("the pipeline flows", || run.size("out.u32") > size || !pipeline::is_alive(pid));
+            assert!(
+                pipeline::is_alive(pid),
+                "the numbers have run out after {kills} kills: {}",
+                run.stderr()
+            );
+            pipeline::kill(pid, Signal::KILL);
+            kills += 1;
+            wait_until(&format!("`{block}` has a new process"), || run.pid_of(block) != pid);
+        }
+    }
+    run.signal(Signal::INT);
+    let end = run.wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    assert_eq!(end.stderr.matches("killed by signal 9").count(), kills, "{end}");
+    let words: Vec<u32> = end
+        .bytes("out.u32")
+        .chunks_exact(4)
+        .map(|word| u32::from_le_bytes(word.try_into().unwrap()))
+        .collect();
+    // Whole buffers, each once, in order.
+    let buffers: Vec<u32> = words.chunks(8).map(|buffer| buffer[0] / 8).collect();
+    for (buffer, number) in words.chunks(8).zip(&buffers) {
+        assert!(buffer.iter().copied().eq(number * 8..number * 8 + 8), "a broken buffer: {buffer:?}");
+    }
+    assert!(buffers.is_sorted_by(|earlier, later| earlier < later), "doubled or out of order");
+    let sent = end.count_of("numbers.out -> a.in", 0);
+    let missing = sent - buffers.len() as u64;
+    let lost: u64 = end
+        .stdout
+        .lines()
+        .filter_map(|line| line.split_once(" (in hand of a killed receiver)")?.0.split_whitespace().last())
+        .map(|count| count.parse::<u64>().unwrap())
+        .sum();
+    // A victim may have passed on what it still had in its hand.
+    assert!(missing <= lost, "{missing} of {sent} are missing, {lost} were in hand: {end}");
+    assert!(lost <= kills as u64 * 64, "{lost} lost by {kills} kills: {end}");
+}
+
+#[test]
+fn a_block_that_is_always_restarted_goes_on_with_its_stream() {
+    let directory = Directory::new();
+    let text = r#"
+name = "again"
+connect = ["lines -> file"]
+[blocks]
+lines = { type = "exec-source", command = "printf abc", restart = { when = "always", limit = 3, within = "60s" } }
+file = { type = "file-sink", path = "out" }
+"#;
+    let file = directory.write("again.toml", text);
+    let end = Pipeline::start_in(directory, &file, &[]).wait();
+    assert_eq!(end.code, Some(1), "given up after three restarts: {end}");
+    assert_eq!(end.bytes("out"), b"abcabcabcabc", "{end}");
+    assert_eq!(end.stderr.matches("ended by itself: starting it again").count(), 3, "{end}");
+    assert!(end.stderr.ends_with("millpond: block `lines` ended by itself\n"), "{end}");
+}
+
+#[test]
+fn a_stopped_block_is_told_and_killed_where_the_file_asks_for_it() {
+    let directory = Directory::new();
+    let text = r#"
+name = "stalled"
+connect = ["zeros -> copy -> nothing"]
+[blocks]
+zeros = { type = "null-source", rate_hz = 100 }
+copy = { type = "copy", kill_stalled = "4s" }
+nothing = { type = "null-sink" }
+"#;
+    let file = directory.write("stalled.toml", text);
+    let mut run = Pipeline::start_in(directory, &file, &[]);
+    run.has_moved("nothing");
+    let (copy, nothing) = (run.pid_of("copy"), run.pid_of("nothing"));
+    pipeline::kill(copy, Signal::STOP);
+    wait_until("it was killed and has a new process", || run.pid_of("copy") != copy);
+    pipeline::kill(nothing, Signal::STOP);
+    wait_until("the other is told", || run.stderr().contains("nothing: process"));
+    assert!(pipeline::is_alive(nothing), "it is left alone");
+    pipeline::kill(nothing, Signal::CONT);
+    run.signal(Signal::INT);
+    let end = run.wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    let told = format!("copy: process {copy} does not run (stopped?) for ");
+    assert!(end.stderr.contains(&told) && end.stderr.contains("killed, as kill_stalled asks"), "{end}");
+    assert!(end.stderr.contains("left alone; `kill_stalled` would end that"), "{end}");
+}
+
+#[test]
+fn detached_blocks_go_on_without_their_supervisor_until_they_are_stopped() {
+    let directory = Directory::new();
+    let text = r#"
+name = "detached"
+detach = true
+connect = ["zeros -> nothing"]
+[blocks]
+zeros = { type = "null-source", rate_hz = 100 }
+nothing = { type = "null-sink" }
+"#;
+    let file = directory.write("detached.toml", text);
+    let mut run = Pipeline::start_in(directory, &file, &[]);
+    run.has_moved("nothing");
+    let pids = ["zeros", "nothing"].map(|block| run.pid_of(block));
+    run.signal(Signal::KILL);
+    run.wait_for_death();
+    let taken = || {
+        let top = run.another(&["top", "detached", "--json", "--interval", "10ms"]);
+        let pond: serde_json::Value = serde_json::from_str(&top.stdout).expect("the pond");
+        pond["rows"][1]["taken_per_s"].as_f64().expect("a rate")
+    };
+    // Rates are over the time between two looks: a hundred a second is one in most of them.
+    wait_until("data flows", || taken() > 0.0);
+    assert!(pids.iter().all(|&pid| pipeline::is_alive(pid)));
+    let stop = run.another(&["stop", "detached"]);
+    assert_eq!(stop.code, Some(0), "{stop}");
+    wait_until("all have ended", || !pids.iter().any(|&pid| pipeline::is_alive(pid)));
+    let ps = run.another(&["ps"]);
+    assert_eq!(ps.stdout, "no ponds\n", "{ps}");
+}
