@@ -304,7 +304,7 @@ fn blocks_and_parameters() {
     );
     assert_eq!(
         messages(&zeros("items = [1, 2]"))[0],
-        "expected a number, text, true, false or a list of names, found a TOML array"
+        "parameter `items`: expected a whole number from 0 to 1000000000, found 1,2"
     );
     assert_eq!(
         messages(&zeros("restart = 'sometimes'")),
