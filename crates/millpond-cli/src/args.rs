@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     align, bench, block, blocks, call, check, clean, completions, connect, disconnect, get, graph, inspect,
-    logs, ps, publish, remove, run, set, stop, subscribe, top, worker,
+    logs, ps, publish, remove, run, set, stop, subscribe, top, torture, worker,
 };
 
 /// Streaming pipelines whose every block may be its own process
@@ -64,11 +64,16 @@ pub enum Command {
     Align(align::Args),
     /// Measure this machine: latency, throughput, recovery
     Bench(bench::Args),
+    /// Kill processes at random and account for every buffer
+    Torture(torture::Args),
     /// Print a script that completes arguments in a shell
     Completions(completions::Args),
     /// One of the processes a benchmark consists of; started by `bench`
     #[command(hide = true)]
     BenchPeer(bench::PeerArgs),
+    /// One of the processes that are tortured; started by `torture`
+    #[command(hide = true)]
+    TorturePeer(torture::PeerArgs),
 }
 
 /// The command was understood but its arguments do not fit together; reported with exit code 2 like any other misuse.
@@ -90,6 +95,7 @@ Examples:
   millpond ps                              who runs, what is queued where
   millpond inspect telemetry --json        every buffer accounted for
   millpond bench latency --pin 0,1         one-way latency between two cores
+  millpond torture --seconds 60            kill 20 processes a second; is anything lost?
 
 Exit codes:
   0  ok

@@ -1,8 +1,10 @@
 //! The `millpond` program: what was typed becomes one [`args::Command`], and each command is one file in `commands/`.
 
 mod args;
+mod clock;
 mod commands;
 mod output;
+mod peer_process;
 mod rates;
 mod signals;
 mod table;
@@ -15,7 +17,7 @@ use clap::Parser;
 use args::{Cli, Command, UsageError};
 use commands::{
     align, bench, block, blocks, call, check, clean, completions, connect, disconnect, get, graph, inspect,
-    logs, ps, publish, remove, run, set, stop, subscribe, top, worker,
+    logs, ps, publish, remove, run, set, stop, subscribe, top, torture, worker,
 };
 
 /// The arguments are wrong; the same code that clap uses.
@@ -47,6 +49,8 @@ fn main() -> ExitCode {
         Command::Align(args) => align::run(args),
         Command::Bench(args) => bench::run(args),
         Command::BenchPeer(args) => bench::run_peer(args),
+        Command::Torture(args) => torture::run(args),
+        Command::TorturePeer(args) => torture::run_peer(args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("millpond: {error:#}");

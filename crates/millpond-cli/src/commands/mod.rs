@@ -22,6 +22,7 @@ pub mod set;
 pub mod stop;
 pub mod subscribe;
 pub mod top;
+pub mod torture;
 pub mod worker;
 
 mod joining;

@@ -1,18 +1,16 @@
 //! The other processes of a benchmark: this program, executed again with an order as its argument.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, ExitCode, Stdio};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, anyhow, bail};
 use millpond_shm::{ReceiveError, SendError, SendReason};
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-use rustix::thread::set_name;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{chain, fanout, latency, recover, throughput};
+use crate::peer_process;
 
 /// What a peer is told to do.
 #[derive(Serialize, Deserialize)]
@@ -61,13 +59,7 @@ pub struct PeerArgs {
 /// Whatever the task meets.
 pub fn run(args: PeerArgs) -> anyhow::Result<ExitCode> {
     let order: Order = serde_json::from_str(&args.order).context("not an order of `millpond bench`")?;
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    // Else it is called `exe`, after the link that was executed.
-    set_name(c"millpond")?;
-    // The parent may have died before it could be watched.
-    if getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs()) != Some(order.parent_pid) {
-        bail!("the benchmark is gone");
-    }
+    peer_process::die_with(order.parent_pid)?;
     match order.task.run() {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // The benchmark knows, and says so for all.
@@ -106,12 +98,7 @@ impl Peer {
     /// If it cannot be started.
     pub fn start(name: &'static str, task: Task) -> anyhow::Result<Self> {
         let order = serde_json::to_string(&Order { parent_pid: std::process::id(), task })?;
-        // Not `current_exe`: the file may have been replaced since we were started. A process group of its own keeps
-        // Ctrl-C on the terminal from reaching the peer, which would look like a crash; we stop it ourselves.
-        let mut child = Command::new("/proc/self/exe")
-            .arg0("millpond")
-            .args(["bench-peer", &order])
-            .process_group(0)
+        let mut child = peer_process::command("bench-peer", &order)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -8,7 +8,6 @@ use millpond_shm::{
     ConnectionConfig, ConnectionInfo, InputConfig, Monitor, OnReceiverDeath, OutputConfig, Pond, Role,
     SendReason, Snapshot, Wait,
 };
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::bench_pond::BenchPond;
@@ -16,6 +15,7 @@ use super::histogram::Histogram;
 use super::peer::{self, Peer, Task, wait_for_go};
 use super::report::{Quantity, Report};
 use super::stream::{Stream, set_sequence};
+use crate::clock::monotonic_ns;
 
 const SIZE_BYTES: usize = 4096;
 /// Of the connection to the victim.
@@ -143,12 +143,6 @@ fn held_by(pond: &Snapshot, pid: u32) -> u64 {
 
 fn to_victim_now(pond: &Snapshot) -> Option<&ConnectionInfo> {
     pond.connections.iter().find(|connection| connection.to == "victim.in")
-}
-
-/// A clock that all processes share.
-fn monotonic_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
 /// The process that is killed.

@@ -1,0 +1,347 @@
+//! The account of every message: what receivers wrote down against what the pond says it delivered.
+
+use std::collections::BTreeMap;
+
+use millpond_shm::Policy;
+use serde::Serialize;
+
+use super::graph::Graph;
+use super::message::Record;
+
+/// What went wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Wrongs {
+    /// Published, never received, and not explained by anything that was done.
+    pub lost: u64,
+    /// Received twice without a mark.
+    pub doubled: u64,
+    /// Received after a later one of the same connection, without a mark.
+    pub reordered: u64,
+    /// Bytes differ from those that were sent.
+    pub corrupted: u64,
+    /// One sentence each, the first ones only.
+    pub findings: Vec<String>,
+}
+
+/// More findings than these say nothing new.
+const MAX_FINDINGS: usize = 20;
+
+impl Wrongs {
+    /// Remembers a sentence.
+    pub fn find(&mut self, finding: String) {
+        if self.findings.len() < MAX_FINDINGS {
+            self.findings.push(finding);
+        }
+    }
+}
+
+/// What the pond says about one connection, and what was done to its ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Buffers published: from positions, or where connections come and go, what the source has counted.
+    pub published: u64,
+    /// Dropped while connected, counted.
+    pub dropped_oldest: u64,
+    /// Sent while not connected, or queued when the connection was removed.
+    pub disconnected: u64,
+    /// In the hands of killed receivers, as recovery counted them.
+    pub lost_in_hand: u64,
+    /// How often a receiver was killed.
+    pub receiver_kills: u64,
+    /// How often the sender was killed.
+    pub sender_kills: u64,
+}
+
+/// One incarnation of one source at one port.
+#[derive(Default)]
+struct Stream {
+    /// One bit a number.
+    seen: Vec<u64>,
+    distinct: u64,
+}
+
+impl Stream {
+    /// False if it was seen before.
+    fn see(&mut self, number: u64) -> bool {
+        let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
+        if self.seen.len() <= word {
+            self.seen.resize(word + 1, 0);
+        }
+        let new = self.seen[word] & bit == 0;
+        self.seen[word] |= bit;
+        self.distinct += u64::from(new);
+        new
+    }
+}
+
+/// No source sends so many in one life; a larger number is damage.
+const MOST_NUMBERS: u64 = 1 << 36;
+
+/// Collects records and judges them.
+pub struct Account<'a> {
+    graph: &'a Graph,
+    routes: BTreeMap<(String, u32), usize>,
+    /// By connection, source and incarnation.
+    streams: BTreeMap<(usize, u32, u32), Stream>,
+    /// The last unmarked message of each source at each connection and receiver.
+    last: BTreeMap<(usize, usize, u32), (u32, u64)>,
+    /// What is known so far.
+    pub wrongs: Wrongs,
+    /// Records so far.
+    pub received: u64,
+    /// Those with the mark.
+    pub redelivered: u64,
+}
+
+impl<'a> Account<'a> {
+    /// Nothing received yet.
+    pub fn new(graph: &'a Graph) -> Self {
+        Self {
+            graph,
+            routes: graph.routes(),
+            streams: BTreeMap::new(),
+            last: BTreeMap::new(),
+            wrongs: Wrongs::default(),
+            received: 0,
+            redelivered: 0,
+        }
+    }
+
+    /// Enters what a process has written down; records of one process in their order.
+    pub fn enter(&mut self, process: usize, record: Record) {
+        self.received += 1;
+        self.redelivered += u64::from(record.redelivered);
+        let receiver = &self.graph.processes[process];
+        let port = receiver.input().unwrap_or_default();
+        let known = record.message.filter(|m| m.2 < MOST_NUMBERS);
+        let route = known.and_then(|m| Some((self.routes.get(&(port.clone(), m.0)).copied()?, m)));
+        let Some((connection, (source, incarnation, number))) = route else {
+            self.wrongs.corrupted += 1;
+            self.wrongs.find(format!(
+                "`{}` received {:?}, which is damaged or not for it",
+                receiver.name, record.message
+            ));
+            return;
+        };
+        let what = |problem: &str| {
+            format!("message {number} of incarnation {incarnation} of source {source} {problem} at {port}")
+        };
+        let new = self.streams.entry((connection, source, incarnation)).or_default().see(number);
+        if record.redelivered {
+            return;
+        }
+        if !new {
+            self.wrongs.doubled += 1;
+            self.wrongs.find(what("arrived twice, unmarked,"));
+        }
+        // Of a connection that comes and goes two exist for a moment, and competing consumers share one.
+        if self.graph.connections[connection].comes_and_goes {
+            return;
+        }
+        let last = self.last.entry((connection, process, source)).or_default();
+        if new && (incarnation, number) < *last {
+            self.wrongs.reordered += 1;
+            self.wrongs.find(what(&format!("arrived after number {} of incarnation {}", last.1, last.0)));
+        }
+        *last = (incarnation, number).max(*last);
+    }
+
+    /// How many different messages arrived by a connection.
+    pub fn distinct(&self, connection: usize) -> u64 {
+        self.streams
+            .range((connection, 0, 0)..=(connection, u32::MAX, u32::MAX))
+            .map(|(_, s)| s.distinct)
+            .sum()
+    }
+
+    /// After everything has been received: whether what is missing at each connection is explained. Returns how many messages were
+    /// missing because victims had them in hand.
+    pub fn close(&mut self, delivered: &[Delivered]) -> u64 {
+        let mut in_hand = 0;
+        for (i, (connection, d)) in self.graph.connections.iter().zip(delivered).enumerate() {
+            let distinct = self.distinct(i);
+            let redelivers = self.graph.receivers(connection).any(|r| self.graph.processes[r].redelivers());
+            let batch =
+                self.graph.receivers(connection).map(|r| self.graph.processes[r].batch()).max().unwrap_or(1);
+            let missing = d.published.saturating_sub(distinct);
+            // A source that is killed may have dropped one, or counted one, without it having been counted.
+            let uncounted = match connection.policy() {
+                Policy::DropOldest => d.sender_kills,
+                _ => 0,
+            };
+            let dropped = d.dropped_oldest + d.disconnected + uncounted;
+            // Each death takes with it what was received and not yet written down; never more than recovery says.
+            let unwritten = d.receiver_kills * batch;
+            let hand = match (redelivers, connection.comes_and_goes) {
+                (true, _) => 0,
+                // The counts of a connection that was removed are gone.
+                (false, true) => unwritten,
+                (false, false) => unwritten.min(d.lost_in_hand),
+            };
+            let unexplained = missing.saturating_sub(dropped + hand);
+            in_hand += missing.saturating_sub(dropped).min(hand);
+            let route = format!("{} -> {}", connection.from, connection.to);
+            if unexplained > 0 {
+                self.wrongs.lost += unexplained;
+                self.wrongs.find(format!(
+                    "{route}: {unexplained} of {} are missing ({d:?}, received {distinct})",
+                    d.published
+                ));
+            }
+            if !connection.comes_and_goes && distinct > d.published {
+                self.wrongs.doubled += distinct - d.published;
+                self.wrongs.find(format!(
+                    "{route}: {distinct} different ones were received, {} published",
+                    d.published
+                ));
+            }
+        }
+        self.close_forwarders(delivered);
+        in_hand
+    }
+
+    /// What a forwarder has accepted it has passed on, except for what it held when it was killed.
+    fn close_forwarders(&mut self, delivered: &[Delivered]) {
+        let connections = || self.graph.connections.iter().enumerate();
+        for forwarder in self.graph.processes.iter().filter(|p| p.input().is_some() && p.output().is_some()) {
+            let (mut accepted, mut held) = (0, 0);
+            for (i, _) in connections().filter(|(_, c)| Some(&c.to) == forwarder.input().as_ref()) {
+                accepted += self.distinct(i);
+                // Between the token and the cell of a send a buffer belongs to neither side: one for each death.
+                held += delivered[i].lost_in_hand + delivered[i].receiver_kills;
+            }
+            if forwarder.redelivers() {
+                held = 0;
+            }
+            for (i, connection) in connections().filter(|(_, c)| Some(&c.from) == forwarder.output().as_ref())
+            {
+                // What dropped, or was in the hands of the next, has been judged there.
+                if connection.policy() != Policy::Block {
+                    continue;
+                }
+                // Published again after a death counts twice: compare with what was different where all arrives.
+                let redelivers =
+                    self.graph.receivers(connection).any(|r| self.graph.processes[r].redelivers());
+                let passed_on = if redelivers { self.distinct(i) } else { delivered[i].published };
+                let unexplained = accepted.saturating_sub(passed_on + held);
+                if unexplained > 0 {
+                    self.wrongs.lost += unexplained;
+                    self.wrongs.find(format!(
+                        "`{}` accepted {accepted} messages and passed on {passed_on}",
+                        forwarder.name
+                    ));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::random::Random;
+    use super::*;
+
+    /// A graph, the place of its plain sink, of the connection to it, and the source that comes there.
+    fn setting(name: &str) -> (Graph, usize, usize, u32) {
+        let graph = Graph::new(&mut Random::new(1));
+        let process = graph.processes.iter().position(|p| p.name == name).unwrap();
+        let port = graph.processes[process].input().unwrap();
+        let ((_, source), connection) = graph.routes().into_iter().find(|((to, _), _)| *to == port).unwrap();
+        (graph, process, connection, source)
+    }
+
+    /// Enters (incarnation, number, marked) and closes with so many published there.
+    fn judged(name: &str, records: &[(u32, u64, bool)], here: Delivered) -> (Wrongs, u64) {
+        let (graph, process, connection, source) = setting(name);
+        let mut account = Account::new(&graph);
+        for &(incarnation, number, redelivered) in records {
+            account.enter(process, Record { message: Some((source, incarnation, number)), redelivered });
+        }
+        let mut delivered = vec![Delivered::default(); graph.connections.len()];
+        delivered[connection] = here;
+        let in_hand = account.close(&delivered);
+        (account.wrongs, in_hand)
+    }
+
+    fn published(published: u64) -> Delivered {
+        Delivered { published, ..Delivered::default() }
+    }
+
+    #[test]
+    fn a_sound_stream_is_found_sound() {
+        let records = [(0, 0, false), (0, 1, false), (2, 0, false), (2, 1, false)];
+        assert_eq!(judged("every", &records, published(4)), (Wrongs::default(), 0));
+    }
+
+    #[test]
+    fn a_missing_message_is_seen_in_the_middle_and_at_the_end() {
+        for records in [[(0, 0, false), (0, 2, false)], [(0, 0, false), (0, 1, false)]] {
+            let (wrongs, _) = judged("every", &records, published(3));
+            assert_eq!(wrongs.lost, 1);
+            assert_eq!(wrongs.findings.len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_a_victim_had_in_hand_is_no_loss_but_one_more_is() {
+        let killed = Delivered { lost_in_hand: 40, receiver_kills: 1, ..published(10) };
+        let (_, sink, ..) = setting("chain-sink");
+        let batch = Graph::new(&mut Random::new(1)).processes[sink].batch();
+        let records: Vec<_> = (batch..10).map(|number| (0, number, false)).collect();
+        assert_eq!(judged("chain-sink", &records, killed), (Wrongs::default(), batch));
+        assert_eq!(judged("chain-sink", &records[1..], killed).0.lost, 1);
+        // Recovery counted nothing as lost in hand: then nothing may be missing.
+        assert_eq!(judged("chain-sink", &records, Delivered { lost_in_hand: 0, ..killed }).0.lost, batch);
+    }
+
+    #[test]
+    fn where_buffers_are_delivered_again_nothing_may_be_missing() {
+        let killed = Delivered { lost_in_hand: 3, receiver_kills: 3, ..published(3) };
+        assert_eq!(judged("safe-sink", &[(0, 0, false), (0, 2, false)], killed).0.lost, 1);
+        let again = [(0, 0, false), (0, 1, false), (0, 0, true), (0, 1, true), (0, 2, false)];
+        assert_eq!(judged("safe-sink", &again, killed).0, Wrongs::default());
+    }
+
+    #[test]
+    fn a_double_a_wrong_order_and_damage_are_seen() {
+        let (wrongs, _) = judged("every", &[(0, 0, false), (0, 1, false), (0, 1, false)], published(2));
+        assert_eq!((wrongs.doubled, wrongs.lost), (1, 0));
+        let (wrongs, _) = judged("every", &[(0, 0, false), (0, 2, false), (0, 1, false)], published(3));
+        assert_eq!((wrongs.reordered, wrongs.doubled), (1, 0));
+        let (wrongs, _) = judged("every", &[(1, 0, false), (0, 7, false)], published(2));
+        assert_eq!(wrongs.reordered, 1, "an earlier incarnation");
+        let (wrongs, _) = judged("every", &[(0, 0, false), (0, 1, false)], published(1));
+        assert_eq!(wrongs.doubled, 1, "more were received than published");
+
+        let (graph, process, ..) = setting("every");
+        let mut account = Account::new(&graph);
+        account.enter(process, Record { message: None, redelivered: false });
+        account.enter(process, Record { message: Some((9999, 0, 0)), redelivered: false });
+        assert_eq!(account.wrongs.corrupted, 2);
+    }
+
+    #[test]
+    fn a_drop_is_no_loss_where_the_queue_drops() {
+        let dropped = Delivered { dropped_oldest: 2, ..published(4) };
+        assert_eq!(judged("oldest", &[(0, 1, false), (0, 3, false)], dropped).0, Wrongs::default());
+        assert_eq!(judged("oldest", &[(0, 3, false)], dropped).0.lost, 1);
+    }
+
+    #[test]
+    fn a_forwarder_that_swallows_a_message_is_found() {
+        let (graph, process, into, source) = setting("safe-forwarder");
+        let (_, sink, out, _) = setting("safe-sink");
+        let mut account = Account::new(&graph);
+        for number in 0..3 {
+            account.enter(process, Record { message: Some((source, 0, number)), redelivered: false });
+        }
+        for number in [0, 2] {
+            account.enter(sink, Record { message: Some((source, 0, number)), redelivered: false });
+        }
+        let mut delivered = vec![Delivered::default(); graph.connections.len()];
+        delivered[into] = Delivered { receiver_kills: 5, ..published(3) };
+        delivered[out] = published(2);
+        account.close(&delivered);
+        assert_eq!(account.wrongs.lost, 1);
+    }
+}
