@@ -315,7 +315,15 @@ impl<'a> Director<'a> {
                     .filter(|a| a.pid().is_some())
                     .map(|a| a.process.name.as_str())
                     .collect();
-                bail!("waited for {what} for {DEADLINE:?}; running: {}", there.join(", "));
+                let queues = self.snapshot()?.connections;
+                let queues = queues.iter().filter(|c| c.queued > 0);
+                let queues: Vec<String> =
+                    queues.map(|c| format!("{} -> {} {}/{}", c.from, c.to, c.queued, c.depth)).collect();
+                bail!(
+                    "waited for {what} for {DEADLINE:?}; running: {}; queued: {}",
+                    there.join(", "),
+                    queues.join(", ")
+                );
             }
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -56,6 +56,14 @@ impl Process {
         matches!(self.role, Role::Forwarder { redeliver: true, .. } | Role::Sink { redeliver: true, .. })
     }
 
+    /// Buffers that it keeps until more arrive.
+    fn hold(&self) -> usize {
+        match self.role {
+            Role::Forwarder { hold, .. } | Role::Sink { hold, .. } => hold,
+            _ => 0,
+        }
+    }
+
     /// Most buffers that it can have received and not yet written down.
     pub fn batch(&self) -> u64 {
         if let Role::Sink { batch, .. } = self.role { batch as u64 } else { 1 }
@@ -141,6 +149,12 @@ impl Graph {
         graph.sink("safe-sink", "safe-sink.in", random, false, true);
         graph.connect(&from, "safe-sink.in", random.between(2, 64), Policy::Block);
 
+        // The same where a death takes with it what was in hand.
+        let plain = graph.source("plain-source", random);
+        let from = graph.forward(&plain, "plain-forwarder", random, false);
+        graph.sink("plain-sink", "plain-sink.in", random, false, false);
+        graph.connect(&from, "plain-sink.in", random.between(2, 64), Policy::Block);
+
         // Two sources into one port that consumers compete for.
         for i in 0..2 {
             let from = graph.source(&format!("shared-source{i}"), random);
@@ -197,7 +211,10 @@ impl Graph {
     }
 
     fn connect(&mut self, from: &str, to: &str, depth: u64, policy: Policy) {
-        self.connections.push(Connection::new(from, to, depth, policy));
+        // What a redelivering port has handed out still counts as queued: it may not fill the queue and wait for more.
+        let held = |p: &&Process| p.redelivers() && p.input().as_deref() == Some(to);
+        let least = self.processes.iter().find(held).map_or(1, |p| p.hold() as u64 + 2);
+        self.connections.push(Connection::new(from, to, depth.max(least), policy));
     }
 
     fn last_connection(&mut self, change: impl FnMut(&mut Connection)) {
