@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use millpond::flowgraph::{Connection, RestartWhen};
+use millpond::flowgraph::{Connection, Restart, RestartWhen};
 use millpond::{
     Block, Catalog, DType, Flowgraph, Io, Param, Params, Policy, Port, Result, Spec, Value, WorkResult,
 };
@@ -218,7 +218,10 @@ fn keys_and_values_of_the_file() {
     );
     assert_eq!(
         messages(&format!("x = 1\n{}", zeros(""))),
-        ["a pipeline file has no key `x`", "it may have: name, duration, connect, pool, process, blocks"]
+        [
+            "a pipeline file has no key `x`",
+            "it may have: name, duration, detach, connect, pool, process, blocks"
+        ]
     );
     assert_eq!(messages(&format!("name = 7\n{}", zeros(""))), ["expected a name, found 7"]);
     assert_eq!(
@@ -308,7 +311,7 @@ fn blocks_and_parameters() {
     );
     assert_eq!(
         messages(&zeros("restart = 'sometimes'")),
-        ["expected `restart` to be one of: on-failure, never, found `sometimes`"]
+        ["expected `restart` to be one of: on-failure, always, never, found `sometimes`"]
     );
     assert_eq!(
         messages("[blocks.song]\ntype = 'wav-source'"),
@@ -432,4 +435,32 @@ fn the_examples_are_right() {
             Flowgraph::load(path.as_ref(), &Catalog::builtin()).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(flowgraph.name, example);
     }
+}
+
+#[test]
+fn how_blocks_are_looked_after() {
+    let flowgraph = |settings: &str| read(&zeros(settings));
+    let node = |settings: &str| flowgraph(settings).blocks[0].clone();
+    assert_eq!(
+        node("").restart,
+        Restart { when: RestartWhen::OnFailure, limit: 5, within: Duration::from_secs(60) }
+    );
+    assert_eq!(node("restart = 'always'").restart.when, RestartWhen::Always);
+    let limited = node("restart = { when = 'always', limit = 20, within = '5s' }\nkill_stalled = '2500ms'");
+    assert_eq!(
+        limited.restart,
+        Restart { when: RestartWhen::Always, limit: 20, within: Duration::from_secs(5) }
+    );
+    assert_eq!(limited.kill_stalled, Some(Duration::from_millis(2500)));
+    assert_eq!(
+        messages(&zeros("restart = { when = 'never', limits = 3 }")),
+        ["`restart` has no key `limits`", "did you mean `limit`?"]
+    );
+    assert_eq!(messages(&zeros("kill_stalled = 5")).len(), 1);
+    let shared = messages(&zeros("restart = 'always'\nprocess = 'dsp'"));
+    assert!(shared[0].contains("shares a process and cannot always be started again"), "{shared:?}");
+    assert_eq!(
+        messages(&format!("detach = 'yes'\n{}", zeros("")))[0],
+        "expected `detach` to be true or false, found `yes`"
+    );
 }

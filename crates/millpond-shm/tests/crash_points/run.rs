@@ -22,6 +22,7 @@ const DYING_UNKNOWN: &[CrashPoint] = &[CrashPoint::JoinClaimed, CrashPoint::Join
 pub const DEPENDS_ON_SPEED: &[CrashPoint] = &[
     CrashPoint::SleepAnnounced,
     CrashPoint::SleepOver,
+    CrashPoint::BellRaised,
     CrashPoint::PushBellRaised,
     CrashPoint::LockWaited,
     CrashPoint::DropOldestClaimed,

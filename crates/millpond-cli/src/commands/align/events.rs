@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(stamps(text), [1000, 333_334_333, 77, 1_000_001_000]);
         let without_stamp =
             "stream,stamp_ns,value,arrival_ns,seq,index,rate_num,rate_den\n0,,0,0,0,30000,30000,1001\n";
-        assert_eq!(stamps(without_stamp), [1_001_000_000]);
+        assert_eq!(stamps(without_stamp), [1_001_000_000_000], "30000 samples at 30000/1001 Hz are 1001 s");
     }
 
     #[test]
