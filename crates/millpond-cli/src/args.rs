@@ -3,8 +3,8 @@
 use clap::{Parser, Subcommand};
 
 use crate::commands::{
-    align, bench, block, blocks, call, check, clean, completions, connect, disconnect, get, graph, inspect,
-    logs, ps, publish, remove, run, set, stop, subscribe, top, torture, worker,
+    align, bench, block, blocks, call, check, clean, completions, connect, disconnect, get, graph, init,
+    inspect, logs, ps, publish, remove, run, set, stop, subscribe, top, torture, worker,
 };
 
 /// Streaming pipelines whose every block may be its own process
@@ -21,6 +21,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a pipeline file, each block in its own process
     Run(run::Args),
+    /// Make a pond and stay as its runtime server
+    Init(init::Args),
     /// Run one block in this process, against a pond that exists
     Block(block::Args),
     /// List the types of block, or show the ports and parameters of one

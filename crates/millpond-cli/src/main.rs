@@ -16,8 +16,8 @@ use clap::Parser;
 
 use args::{Cli, Command, UsageError};
 use commands::{
-    align, bench, block, blocks, call, check, clean, completions, connect, disconnect, get, graph, inspect,
-    logs, ps, publish, remove, run, set, stop, subscribe, top, torture, worker,
+    align, bench, block, blocks, call, check, clean, completions, connect, disconnect, get, graph, init,
+    inspect, logs, ps, publish, remove, run, set, stop, subscribe, top, torture, worker,
 };
 
 /// The arguments are wrong; the same code that clap uses.
@@ -26,6 +26,7 @@ const EXIT_USAGE: u8 = 2;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
+        Command::Init(args) => init::run(args),
         Command::Block(args) => block::run(args),
         Command::Blocks(args) => blocks::run(args),
         Command::Check(args) => check::run(args),

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use millpond::{Catalog, Policy};
+use millpond::{Catalog, Policy, Spec};
 use millpond_shm::{ConnectionConfig, Direction, Monitor, OnReceiverDeath, Pond, PortInfo, Role, Snapshot};
 
 use crate::output;
@@ -70,15 +70,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Both ports are there, and the receiver takes what the sender sends, as far as their types are known.
+/// Both ports are there, or will be, and the receiver takes what the sender sends, as far as their types are known.
 fn check(pond: &Snapshot, from: &str, to: &str) -> anyhow::Result<()> {
-    let sender = port(pond, from, Direction::Output)?;
-    port(pond, to, Direction::Input)?;
-    let (Some(format), Some((block, name))) = (&sender.format, to.split_once('.')) else { return Ok(()) };
-    let block_type = pond.blocks.iter().find(|known| known.name == block).map(|known| &known.block_type);
     let catalog = Catalog::builtin();
-    let Some(block_type) = block_type.and_then(|name| catalog.find(name).ok()) else { return Ok(()) };
-    match block_type.spec().input_accepts(name, format) {
+    let sender = port(pond, &catalog, from, Direction::Output)?;
+    port(pond, &catalog, to, Direction::Input)?;
+    let format = sender.and_then(|sender| sender.format.as_ref());
+    let (Some(format), Some((spec, name))) = (format, spec_of(pond, &catalog, to)) else { return Ok(()) };
+    match spec.input_accepts(name, format) {
         Some(Err(expected)) => bail!(
             "`{from}` sends {}[{}], but `{to}` takes {expected}; put a `convert` between them",
             format.dtype,
@@ -88,10 +87,31 @@ fn check(pond: &Snapshot, from: &str, to: &str) -> anyhow::Result<()> {
     }
 }
 
-/// The port of that name, or what there is instead.
-fn port<'a>(pond: &'a Snapshot, name: &str, direction: Direction) -> anyhow::Result<&'a PortInfo> {
+/// What the type of a port's block states, if it is a builtin one, and the port's name within the block.
+fn spec_of<'a>(pond: &Snapshot, catalog: &'a Catalog, port: &'a str) -> Option<(&'a Spec, &'a str)> {
+    let (block, port) = port.split_once('.')?;
+    let known = pond.blocks.iter().find(|known| known.name == block)?;
+    Some((catalog.find(&known.block_type).ok()?.spec(), port))
+}
+
+/// The port of that name, or what there is instead. `None`: the block will open it, as soon as it knows what comes in.
+fn port<'a>(
+    pond: &'a Snapshot,
+    catalog: &Catalog,
+    name: &str,
+    direction: Direction,
+) -> anyhow::Result<Option<&'a PortInfo>> {
     if let Some(port) = pond.ports.iter().find(|port| port.name == name) {
-        return Ok(port);
+        return Ok(Some(port));
+    }
+    if let Some((spec, port)) = spec_of(pond, catalog, name) {
+        let stated = match direction {
+            Direction::Input => spec.input_ports(),
+            Direction::Output => spec.output_ports(),
+        };
+        if stated.iter().any(|stated| stated.for_each_of().is_none() && stated.name() == port) {
+            return Ok(None);
+        }
     }
     let known = pond.ports.iter().filter(|port| port.direction == direction);
     let known: Vec<&str> = known.map(|port| port.name.as_str()).collect();

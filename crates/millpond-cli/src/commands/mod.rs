@@ -12,6 +12,7 @@ pub mod connect;
 pub mod disconnect;
 pub mod get;
 pub mod graph;
+pub mod init;
 pub mod inspect;
 pub mod logs;
 pub mod ps;
@@ -25,6 +26,7 @@ pub mod top;
 pub mod torture;
 pub mod worker;
 
+mod ending;
 mod joining;
 mod pond_tables;
 mod processes;

@@ -7,6 +7,7 @@ use millpond::parse_duration;
 use millpond_shm::{Monitor, Pond, Role};
 use rustix::process::Signal;
 
+use super::ending::{end_in_order, member};
 use super::processes::Victim;
 use crate::output;
 
@@ -18,10 +19,10 @@ const KILL_TIME: Duration = Duration::from_secs(10);
 /// Options of `millpond stop`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-First the supervisor is asked to end the pipeline in order: sources end, the rest
-drains. Without a supervisor (it was killed, or there never was one) every process
-of the pond is asked. What has not ended after the timeout is told to stop at
-once, and killed if it does not.
+Everything ends in order: sources first, the others when all has reached them. The
+supervisor or runtime server sees to that; without one (it was killed, or there never
+was one) this command does. What has not ended after the timeout is told to stop
+at once, and killed if it does not.
 
 Examples:
   millpond stop studio
@@ -58,9 +59,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     if !args.now {
         let asked = supervisors();
-        let asked = if asked.is_empty() { members(&monitor) } else { asked };
         asked.iter().for_each(|process| process.signal(Signal::TERM));
-        if all_end(&monitor, args.timeout)? {
+        let ended = match asked.is_empty() {
+            true => end_in_order(&monitor, Some(Instant::now() + args.timeout), || false)?,
+            false => all_end(&monitor, args.timeout)?,
+        };
+        if ended {
             return stopped(&args.pond, "in order");
         }
     }
@@ -90,14 +94,6 @@ fn stopped(pond: &str, how: &str) -> anyhow::Result<ExitCode> {
     millpond_shm::clean()?;
     output::print(&format!("stopped {pond} ({how})\n"))?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The process, if it is still the one that the pond lists.
-fn member(monitor: &Monitor, pid: u32) -> Option<Victim> {
-    let victim = Victim::open(pid)?;
-    let listed =
-        monitor.snapshot().processes.iter().any(|process| process.pid == pid && process.state != "dead");
-    listed.then_some(victim)
 }
 
 /// Everybody in the pond but this process.

@@ -1,0 +1,182 @@
+//! A pond made by `millpond init`, its blocks started and connected by hand, killed, and ended in order.
+
+mod millpond;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use millpond::{Done, Millpond, Running};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !reached() {
+        assert!(start.elapsed() < Duration::from_secs(60), "waited for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn pond(millpond: &Millpond) -> Value {
+    let done = millpond.run("inspect studio --json");
+    serde_json::from_str::<Value>(&done.stdout).unwrap_or_default()["pond"].take()
+}
+
+fn pid_of(millpond: &Millpond, block: &str) -> Option<u32> {
+    let pond = pond(millpond);
+    let known = pond["blocks"].as_array()?.iter().find(|known| known["name"] == block)?["pid"].as_u64();
+    known.and_then(|pid| pid.try_into().ok())
+}
+
+/// A number of the connection to this port.
+fn of_connection(millpond: &Millpond, to: &str, what: &str) -> u64 {
+    let pond = pond(millpond);
+    let connections = pond["connections"].as_array().into_iter().flatten();
+    connections.filter(|c| c["to"] == to).find_map(|c| c[what].as_u64()).unwrap_or(0)
+}
+
+fn ok(done: Done) -> String {
+    assert_eq!(done.code, Some(0), "{}{}", done.stdout, done.stderr);
+    done.stdout
+}
+
+fn signal(pid: u32, signal: Signal) {
+    kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
+}
+
+/// The server and a block, once they are there.
+fn init(millpond: &Millpond, options: &str) -> Running {
+    let server = millpond.start(&format!("init studio {options}"));
+    wait_until("the pond is there", || pond(millpond)["name"] == "studio");
+    server
+}
+
+fn block(millpond: &Millpond, arguments: &str) -> Running {
+    let running = millpond.start(&format!("block {arguments} --pond studio"));
+    let name = arguments.split(' ').nth(1).unwrap();
+    wait_until("the block is there", || pid_of(millpond, name).is_some());
+    running
+}
+
+/// A file that is removed at the end, whatever the end is.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("millpond-by-hand-{}-{name}", std::process::id())))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn three_sources_a_merger_a_gain_and_a_sink() {
+    let millpond = Millpond::new();
+    let table = Scratch::new("table.csv");
+    let server = init(&millpond, "--pool 4KiBx1024");
+    let pools = pond(&millpond)["pools"].clone();
+    assert_eq!(
+        (&pools[0]["block_bytes"], &pools[0]["blocks"], &pools[1]),
+        (&4096.into(), &1024.into(), &Value::Null)
+    );
+    let blocks = [
+        "proc-cpu cpu --param rate_hz=200".to_owned(),
+        "proc-memory memory --param rate_hz=50".to_owned(),
+        "proc-network network --param rate_hz=50".to_owned(),
+        "merge table --param inputs=cpu,memory,network".to_owned(),
+        "gain scaled --param k=0.001".to_owned(),
+        format!("csv-sink file --param path={}", table.0.display()),
+    ];
+    let running: Vec<Running> = blocks.iter().map(|arguments| block(&millpond, arguments)).collect();
+    for ends in [
+        "cpu.out table.cpu",
+        "memory.out table.memory",
+        "network.out table.network",
+        "table.out scaled.in",
+        "scaled.out file.in --depth 64",
+    ] {
+        assert!(ok(millpond.run(&format!("connect studio {ends}"))).starts_with("connected "));
+    }
+    wait_until("rows reach the file", || of_connection(&millpond, "file.in", "taken") > 20);
+    let top = ok(millpond.run("top studio"));
+    for name in ["cpu", "memory", "network", "table", "scaled", "file", "table.out -> scaled.in"] {
+        assert!(top.contains(name), "no `{name}` in\n{top}");
+    }
+    // Killed, it takes nothing with it but what it had in hand; started again by hand it goes on with its queue.
+    signal(running[4].pid(), Signal::KILL);
+    wait_until("its death is recovered", || pid_of(&millpond, "scaled").is_none());
+    wait_until("rows wait for it", || of_connection(&millpond, "scaled.in", "queued") > 5);
+    let _again = block(&millpond, "gain scaled --param k=0.001");
+    let before = of_connection(&millpond, "file.in", "taken");
+    wait_until("rows reach the file again", || of_connection(&millpond, "file.in", "taken") > before + 20);
+    assert_eq!(ok(millpond.run("stop studio")), "stopped studio (in order)\n");
+    let said = ok(server.wait());
+    assert!(said.contains("scaled: process ") && said.ends_with("studio ended in order\n"), "{said}");
+    assert!(said.contains(" has died; what it held was given back\n"), "{said}");
+    for (place, running) in running.into_iter().enumerate().filter(|(place, _)| *place != 4) {
+        assert_eq!(running.wait().code, Some(0), "{}", blocks[place]);
+    }
+    millpond.assert_nothing_left();
+    // Every row that was on its way has arrived: the file ends with a whole line, and each has all columns.
+    let text = std::fs::read_to_string(&table.0).unwrap();
+    let mut lines = text.split_terminator("\r\n");
+    let columns = lines.next().unwrap().split(',').count();
+    assert!(text.ends_with("\r\n") && lines.all(|line| line.split(',').count() == columns), "{text}");
+}
+
+#[test]
+fn nothing_that_was_sent_is_lost_when_a_pond_is_ended_in_order() {
+    let millpond = Millpond::new();
+    let numbers = Scratch::new("numbers.f32");
+    let server = init(&millpond, "--pool 64KiBx64");
+    let sink = block(&millpond, &format!("file-sink file --param path={}", numbers.0.display()));
+    let gain = block(&millpond, "gain scaled --param k=1");
+    ok(millpond.run("connect studio scaled.out file.in"));
+    ok(millpond.run("connect studio source.out scaled.in --ahead --depth 16"));
+    let source = block(&millpond, "signal source --param waveform=noise --param frames=1000");
+    wait_until("data flows", || of_connection(&millpond, "file.in", "taken") > 100);
+    // As Ctrl-C in the server's shell does.
+    let end = server.interrupt();
+    assert_eq!(end.code, Some(0), "{}", end.stderr);
+    assert_eq!(end.stderr, "millpond: ending in order; once more to stop at once\n");
+    for running in [source, gain, sink] {
+        assert_eq!(running.wait().code, Some(0));
+    }
+    millpond.assert_nothing_left();
+    // Every buffer is as long as the first one: nothing was cut off or left in a queue.
+    let bytes = std::fs::metadata(&numbers.0).unwrap().len();
+    assert!(bytes > 0 && bytes.is_multiple_of(4000), "{bytes}");
+}
+
+#[test]
+fn a_second_signal_stops_everybody_at_once() {
+    let millpond = Millpond::new();
+    let server = init(&millpond, "");
+    let again = millpond.run("init studio");
+    assert_eq!(again.code, Some(1));
+    assert!(again.stderr.starts_with("millpond: the pond `studio` exists already"), "{}", again.stderr);
+    let sink = block(&millpond, "null-sink sink");
+    // It cannot end in order while it is stopped.
+    signal(sink.pid(), Signal::STOP);
+    signal(server.pid(), Signal::INT);
+    std::thread::sleep(Duration::from_millis(100));
+    let end = server.interrupt();
+    assert_eq!(end.code, Some(130), "{}", end.stderr);
+    signal(sink.pid(), Signal::CONT);
+    sink.wait();
+    millpond.assert_nothing_left();
+}
+
+#[test]
+fn a_wrong_pool_is_refused() {
+    let millpond = Millpond::new();
+    for pool in ["4KiB", "0x3", "4parsecsx3"] {
+        let done = millpond.run(&format!("init studio --pool {pool}"));
+        assert_eq!(done.code, Some(2), "{}", done.stderr);
+        assert!(done.stderr.contains("expected bytes"), "{}", done.stderr);
+    }
+}
