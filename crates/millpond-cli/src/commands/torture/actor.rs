@@ -32,6 +32,7 @@ pub struct Actor {
     pub process: Process,
     child: Option<Child>,
     incarnation: u32,
+    started_ns: u64,
     books: VecDeque<Book>,
     /// How often a process was killed here.
     pub kills: u64,
@@ -46,6 +47,8 @@ pub struct Dying {
     pub actor: usize,
     /// When, `CLOCK_MONOTONIC`.
     pub killed_ns: u64,
+    /// How long it had lived.
+    pub age_ns: u64,
     /// The pond has had it.
     pub joined: bool,
     /// Its recovery has been seen.
@@ -55,7 +58,8 @@ pub struct Dying {
 impl Actor {
     /// Without process.
     pub fn new(process: Process) -> Self {
-        Self { process, child: None, incarnation: 0, books: VecDeque::new(), kills: 0, stopped: false }
+        let books = VecDeque::new();
+        Self { process, child: None, incarnation: 0, started_ns: 0, books, kills: 0, stopped: false }
     }
 
     /// Its process, if there is one.
@@ -89,6 +93,7 @@ impl Actor {
         self.books.push_back(Book { file, read_bytes: 0, pid: child.id(), closed: false });
         self.child = Some(child);
         self.incarnation += 1;
+        self.started_ns = monotonic_ns();
         self.stopped = false;
         Ok(())
     }
@@ -121,7 +126,8 @@ impl Actor {
         let mut child = self.child.take()?;
         let _ = child.kill();
         self.kills += 1;
-        Some(Dying { child, actor, killed_ns, joined: false, recovered: false })
+        let age_ns = killed_ns - self.started_ns;
+        Some(Dying { child, actor, killed_ns, age_ns, joined: false, recovered: false })
     }
 
     /// If the process has ended by itself: whether it was content.

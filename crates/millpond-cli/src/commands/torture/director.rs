@@ -236,7 +236,13 @@ impl<'a> Director<'a> {
                 // Until it is waited for its pid belongs to nobody else.
                 if dying.joined && !listed && !dying.recovered {
                     dying.recovered = true;
-                    self.report.recovered((now - dying.killed_ns) as f64 / 1e6);
+                    let stopped = self.actors.iter().filter(|a| a.stopped).map(|a| a.process.name.as_str());
+                    let stopped: Vec<&str> = stopped.collect();
+                    let name = &self.actors[dying.actor].process.name;
+                    let age_ms = dying.age_ns as f64 / 1e6;
+                    self.report.recovered((now - dying.killed_ns) as f64 / 1e6, || {
+                        format!("`{name}`, {age_ms:.1} ms old; stopped just now: {stopped:?}")
+                    });
                 }
                 if !listed && dying.child.try_wait()?.is_some() {
                     self.actors[dying.actor].close_book(pid);

@@ -192,7 +192,9 @@ impl Graph {
     fn source(&mut self, name: &str, random: &mut Random) -> String {
         let source = self.processes.len() as u32;
         let batch = if random.one_in(2) { 1 } else { random.between(2, 6) as usize };
-        let pause_us = batch as u64 * random.between(700, 2000);
+        // Some are so eager that a kill mostly meets them, and those behind them, at work.
+        let pause_us = if random.one_in(3) { random.between(50, 300) } else { random.between(700, 2000) };
+        let pause_us = batch as u64 * pause_us;
         self.add(name, Role::Source { source, batch, pause_us });
         format!("{name}.out")
     }

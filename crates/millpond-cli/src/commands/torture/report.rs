@@ -18,6 +18,8 @@ pub struct Report {
     pub messages: u64,
     pub redelivered: u64,
     recoveries_ms: Vec<f64>,
+    /// What took longest, and whom it concerned.
+    slowest: (f64, String),
     pub longest_stall_ms: f64,
     pub lost_in_hand: u64,
     pub missing_in_hand: u64,
@@ -30,9 +32,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// A killed process was recovered after this time.
-    pub fn recovered(&mut self, ms: f64) {
+    /// A killed process was recovered after this time; `what` says who it was.
+    pub fn recovered(&mut self, ms: f64, what: impl FnOnce() -> String) {
         self.recoveries_ms.push(ms);
+        if ms > self.slowest.0 {
+            self.slowest = (ms, what());
+        }
     }
 
     /// Recoveries so far.
@@ -128,6 +133,7 @@ impl Report {
             "recovery_p50_ms": round(self.recovery_ms(0.5)),
             "recovery_p99_ms": round(self.recovery_ms(0.99)),
             "recovery_max_ms": round(self.recovery_ms(1.0)),
+            "slowest_recovery": self.slowest.1,
             "longest_stall_ms": round(self.longest_stall_ms),
             "messages": self.messages,
             "redelivered": self.redelivered,
