@@ -245,6 +245,7 @@ impl<'a> Director<'a> {
                     });
                 }
                 if !listed && dying.child.try_wait()?.is_some() {
+                    self.report.unjoined += u64::from(!dying.joined);
                     self.actors[dying.actor].close_book(pid);
                 } else {
                     still.push(dying);

@@ -12,6 +12,8 @@ pub struct Report {
     pub seconds: f64,
     pub interrupted: bool,
     pub kills: u64,
+    /// Kills of processes that had not joined the pond yet.
+    pub unjoined: u64,
     pub stops: u64,
     pub disconnections: u64,
     /// Records of received messages.
@@ -87,6 +89,7 @@ impl Report {
             "kills",
             format!("{} ({} stops, {} disconnections)", self.kills, self.stops, self.disconnections),
         );
+        line("", format!("{} of them before they had joined the pond", self.unjoined));
         line(
             "recovery",
             format!(
@@ -97,6 +100,7 @@ impl Report {
                 self.recoveries()
             ),
         );
+        line("slowest", self.slowest.1.clone());
         line("longest stall", format!("{:.1} ms of a process that had no part in it", self.longest_stall_ms));
         line(
             "messages",
@@ -127,6 +131,7 @@ impl Report {
             "seconds": round(self.seconds),
             "interrupted": self.interrupted,
             "kills": self.kills,
+            "unjoined": self.unjoined,
             "stops": self.stops,
             "disconnections": self.disconnections,
             "recoveries": self.recoveries(),
