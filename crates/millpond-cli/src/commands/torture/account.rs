@@ -1,11 +1,12 @@
 //! The account of every message: what receivers wrote down against what the pond says it delivered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use millpond_shm::Policy;
 use serde::Serialize;
 
-use super::graph::{Graph, Process};
+use super::actor::Death;
+use super::graph::{Graph, Process, Role};
 use super::message::Record;
 
 /// What went wrong.
@@ -17,6 +18,8 @@ pub struct Wrongs {
     pub doubled: u64,
     /// Received after a later one of the same connection, without a mark.
     pub reordered: u64,
+    /// Counted by recovery as lost in hand: fewer than what victims certainly had in hand.
+    pub miscounted: u64,
     /// Bytes differ from those that were sent.
     pub corrupted: u64,
     /// One sentence each, the first ones only.
@@ -85,6 +88,10 @@ pub struct Account<'a> {
     streams: BTreeMap<(usize, u32, u32), Stream>,
     /// The last unmarked message of each source at each connection and receiver.
     last: BTreeMap<(usize, usize, u32), (u32, u64)>,
+    /// By which connections came what each sink holds.
+    held: BTreeMap<usize, VecDeque<usize>>,
+    /// By connection: what was written down and still held when its holder was killed.
+    killed_holding: BTreeMap<usize, u64>,
     /// What is known so far.
     pub wrongs: Wrongs,
     /// Records so far.
@@ -101,6 +108,8 @@ impl<'a> Account<'a> {
             routes: graph.routes(),
             streams: BTreeMap::new(),
             last: BTreeMap::new(),
+            held: BTreeMap::new(),
+            killed_holding: BTreeMap::new(),
             wrongs: Wrongs::default(),
             received: 0,
             redelivered: 0,
@@ -127,8 +136,19 @@ impl<'a> Account<'a> {
             format!("message {number} of incarnation {incarnation} of source {source} {problem} at {port}")
         };
         let new = self.streams.entry((connection, source, incarnation)).or_default().see(number);
-        if record.redelivered {
+        if let Role::Sink { hold, .. } = receiver.role {
+            let held = self.held.entry(process).or_default();
+            held.push_back(connection);
+            if held.len() > hold {
+                held.pop_front();
+            }
+        }
+        if record.redelivered && self.graph.may_be_marked(receiver) {
             return;
+        }
+        if record.redelivered {
+            self.wrongs.doubled += 1;
+            self.wrongs.find(what("arrived marked, where nothing is delivered again,"));
         }
         if !new {
             self.wrongs.doubled += 1;
@@ -144,6 +164,16 @@ impl<'a> Account<'a> {
             self.wrongs.find(what(&format!("arrived after number {} of incarnation {}", last.1, last.0)));
         }
         *last = (incarnation, number).max(*last);
+    }
+
+    /// The process whose records were entered is dead.
+    pub fn died(&mut self, process: usize, death: Death) {
+        let held = self.held.remove(&process).unwrap_or_default();
+        if death == Death::Killed && !self.graph.processes[process].redelivers() {
+            for connection in held {
+                *self.killed_holding.entry(connection).or_default() += 1;
+            }
+        }
     }
 
     /// How many different messages arrived by a connection.
@@ -174,13 +204,22 @@ impl<'a> Account<'a> {
                 _ => 0,
             };
             let dropped = d.dropped_oldest + d.disconnected + uncounted;
-            // Each death takes with it what was received and not yet written down; never more than recovery says.
+            // Each death takes with it what was received and not yet written down: at most what was taken in one go, and at most
+            // what recovery says that was lost in hand, less what had been written down before.
+            let written = self.killed_holding.get(&i).copied().unwrap_or(0);
+            if !connection.comes_and_goes && written > d.lost_in_hand {
+                self.wrongs.miscounted += written - d.lost_in_hand;
+                self.wrongs.find(format!(
+                    "{} -> {}: killed receivers held {written} buffers, recovery counted {}",
+                    connection.from, connection.to, d.lost_in_hand
+                ));
+            }
             let unwritten = d.receiver_kills * batch;
             let hand = match (redelivers, connection.comes_and_goes) {
                 (true, _) => 0,
                 // The counts of a connection that was removed are gone.
                 (false, true) => unwritten,
-                (false, false) => unwritten.min(d.lost_in_hand),
+                (false, false) => unwritten.min(d.lost_in_hand.saturating_sub(written)),
             };
             let unexplained = missing.saturating_sub(dropped + hand);
             in_hand += missing.saturating_sub(dropped).min(hand);
@@ -238,10 +277,13 @@ mod tests {
     use super::super::random::Random;
     use super::*;
 
-    /// One whose sink `every` is delivered to again.
+    /// One whose sink `every` is delivered to again, and whose `chain-sink` holds some.
     fn graph() -> Graph {
-        let redelivers = |g: &Graph| g.processes.iter().any(|p| p.name == "every" && p.redelivers());
-        (0..).map(|seed| Graph::new(&mut Random::new(seed))).find(redelivers).unwrap()
+        let is = |g: &Graph, name: &str, what: fn(&Process) -> bool| {
+            g.processes.iter().any(|p| p.name == name && what(p))
+        };
+        let fits = |g: &Graph| is(g, "every", Process::redelivers) && is(g, "chain-sink", |p| p.hold() > 0);
+        (0..).map(|seed| Graph::new(&mut Random::new(seed))).find(fits).unwrap()
     }
 
     /// Its copy, the place of its plain sink, of the connection to it, and the source that comes there.
@@ -295,6 +337,29 @@ mod tests {
         assert_eq!(judged("chain-sink", &records[1..], killed).0.lost, 1);
         // Recovery counted nothing as lost in hand: then nothing may be missing.
         assert_eq!(judged("chain-sink", &records, Delivered { lost_in_hand: 0, ..killed }).0.lost, batch);
+    }
+
+    #[test]
+    fn what_a_victim_had_written_down_explains_no_other_loss() {
+        let (graph, sink, connection, source) = setting("chain-sink");
+        let hold = graph.processes[sink].hold() as u64;
+        for (lost_in_hand, lost, miscounted) in [(hold + 1, 0, 0), (hold, 1, 0), (hold - 1, 1, 1)] {
+            let mut account = Account::new(&graph);
+            for number in 0..9 {
+                account.enter(sink, Record { message: Some((source, 0, number)), redelivered: false });
+            }
+            account.died(sink, Death::Killed);
+            let mut delivered = vec![Delivered::default(); graph.connections.len()];
+            delivered[connection] = Delivered { lost_in_hand, receiver_kills: 1, ..published(10) };
+            account.close(&delivered);
+            assert_eq!((account.wrongs.lost, account.wrongs.miscounted), (lost, miscounted), "{hold}");
+        }
+    }
+
+    #[test]
+    fn a_mark_where_nothing_is_delivered_again_is_seen() {
+        assert_eq!(judged("chain-sink", &[(0, 0, true)], published(1)).0.doubled, 1);
+        assert_eq!(judged("safe-forwarder", &[(0, 0, true)], published(1)).0.doubled, 0);
     }
 
     #[test]

@@ -20,8 +20,25 @@ struct Book {
     file: File,
     read_bytes: u64,
     pid: u32,
-    /// Its process is dead for certain, so nothing more will come.
-    closed: bool,
+    /// Its process is dead for certain, so nothing more will come; how it died.
+    closed: Option<Death>,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// By itself, so that it gave back what it held.
+    Natural,
+    /// By SIGKILL.
+    Killed,
+}
+
+/// What is read in a book.
+pub enum Entry {
+    /// A buffer was received.
+    Received(Record),
+    /// Nothing more was received: the next entry is of the next process.
+    Died(Death),
 }
 
 /// Records read in one go.
@@ -90,7 +107,7 @@ impl Actor {
             .stdout(file.try_clone()?)
             .spawn()
             .with_context(|| format!("cannot start `{}`", self.process.name))?;
-        self.books.push_back(Book { file, read_bytes: 0, pid: child.id(), closed: false });
+        self.books.push_back(Book { file, read_bytes: 0, pid: child.id(), closed: None });
         self.child = Some(child);
         self.incarnation += 1;
         self.started_ns = monotonic_ns();
@@ -99,8 +116,8 @@ impl Actor {
     }
 
     /// A process that was here is dead for certain: it has been waited for. One that was only sent SIGKILL may still be writing.
-    pub fn close_book(&mut self, pid: u32) {
-        self.books.iter_mut().filter(|book| book.pid == pid).for_each(|book| book.closed = true);
+    pub fn close_book(&mut self, pid: u32, death: Death) {
+        self.books.iter_mut().filter(|book| book.pid == pid).for_each(|book| book.closed = Some(death));
     }
 
     /// Says one line to the process, if it is there.
@@ -140,7 +157,7 @@ impl Actor {
         if status.is_some() {
             let pid = child.id();
             self.child = None;
-            self.close_book(pid);
+            self.close_book(pid, Death::Natural);
         }
         Ok(status)
     }
@@ -149,19 +166,22 @@ impl Actor {
     ///
     /// # Errors
     /// If that cannot be read.
-    pub fn read(&mut self, mut each: impl FnMut(Record)) -> anyhow::Result<()> {
+    pub fn read(&mut self, mut each: impl FnMut(Entry)) -> anyhow::Result<()> {
         let mut bytes = [0; READ_RECORDS * Record::BYTES];
         while let Some(book) = self.books.front_mut() {
             // Whether it is closed before it is read to the end, so that nothing comes in between.
             let closed = book.closed;
             let read = book.file.read_at(&mut bytes, book.read_bytes)?;
             let whole = read - read % Record::BYTES;
-            bytes[..whole].as_chunks().0.iter().for_each(|record| each(Record::from_bytes(record)));
+            bytes[..whole]
+                .as_chunks()
+                .0
+                .iter()
+                .for_each(|record| each(Entry::Received(Record::from_bytes(record))));
             book.read_bytes += whole as u64;
             if whole == 0 {
-                if !closed {
-                    return Ok(());
-                }
+                let Some(death) = closed else { return Ok(()) };
+                each(Entry::Died(death));
                 self.books.pop_front();
             }
         }

@@ -9,7 +9,7 @@ use millpond_shm::{Error, Monitor, Snapshot};
 use rustix::process::Signal;
 
 use super::account::{Account, Delivered};
-use super::actor::{Actor, Dying};
+use super::actor::{Actor, Death, Dying, Entry};
 use super::graph::{Graph, Role, SUPERVISOR};
 use super::plan::{Action, Event};
 use super::report::Report;
@@ -246,7 +246,7 @@ impl<'a> Director<'a> {
                 }
                 if !listed && dying.child.try_wait()?.is_some() {
                     self.report.unjoined += u64::from(!dying.joined);
-                    self.actors[dying.actor].close_book(pid);
+                    self.actors[dying.actor].close_book(pid, Death::Killed);
                 } else {
                     still.push(dying);
                 }
@@ -265,7 +265,10 @@ impl<'a> Director<'a> {
 
     fn read(&mut self) -> anyhow::Result<()> {
         for (i, actor) in self.actors.iter_mut().enumerate() {
-            actor.read(|record| self.account.enter(i, record))?;
+            actor.read(|entry| match entry {
+                Entry::Received(record) => self.account.enter(i, record),
+                Entry::Died(death) => self.account.died(i, death),
+            })?;
         }
         self.report.messages = self.account.received;
         Ok(())

@@ -57,7 +57,7 @@ impl Process {
     }
 
     /// Buffers that it keeps until more arrive.
-    fn hold(&self) -> usize {
+    pub fn hold(&self) -> usize {
         match self.role {
             Role::Forwarder { hold, .. } | Role::Sink { hold, .. } => hold,
             _ => 0,
@@ -232,6 +232,13 @@ impl Graph {
     pub fn receivers(&self, connection: &Connection) -> impl Iterator<Item = usize> {
         let at = |p: &Process| p.input().as_ref() == Some(&connection.to);
         self.processes.iter().enumerate().filter(move |(_, p)| at(p)).map(|(i, _)| i)
+    }
+
+    /// Whether what arrives somewhere may have been delivered before, so that it is marked.
+    pub fn may_be_marked(&self, receiver: &Process) -> bool {
+        let into = self.connections.iter().filter(|c| Some(&c.to) == receiver.input().as_ref());
+        let mut senders = into.filter_map(|c| self.sender(c));
+        receiver.redelivers() || senders.any(|sender| self.may_be_marked(&self.processes[sender]))
     }
 
     /// Sources whose messages pass through a connection.

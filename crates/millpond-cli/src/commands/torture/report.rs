@@ -58,7 +58,8 @@ impl Report {
     /// Nothing leaked, lost, doubled, reordered, corrupted, failed or left behind.
     pub fn is_clean(&self) -> bool {
         let wrongs = &self.wrongs;
-        self.leaked + wrongs.lost + wrongs.doubled + wrongs.reordered + wrongs.corrupted == 0
+        self.leaked + wrongs.lost + wrongs.doubled + wrongs.reordered + wrongs.corrupted + wrongs.miscounted
+            == 0
             && self.failures.is_empty()
             && self.left_behind.is_empty()
     }
@@ -115,6 +116,7 @@ impl Report {
         line("doubled", wrongs.doubled.to_string());
         line("reordered", wrongs.reordered.to_string());
         line("corrupted", wrongs.corrupted.to_string());
+        line("miscounted", wrongs.miscounted.to_string());
         for finding in wrongs.findings.iter().chain(&self.failures).chain(&self.left_behind) {
             line("!", finding.clone());
         }
@@ -149,6 +151,7 @@ impl Report {
             "doubled": self.wrongs.doubled,
             "reordered": self.wrongs.reordered,
             "corrupted": self.wrongs.corrupted,
+            "miscounted": self.wrongs.miscounted,
             "findings": self.wrongs.findings,
             "failures": self.failures,
             "left_behind": self.left_behind,
