@@ -299,6 +299,35 @@ fn a_wrong_file_is_refused() {
 }
 
 #[test]
+fn a_pipeline_in_one_line() {
+    let line = "signal freq=440 count=10 ! gain k=0.5 ! wav-sink path='a tone.wav'";
+    let end = Pipeline::start(line, &[]).wait();
+    assert_eq!((end.code, end.stderr.as_str()), (Some(0), ""), "{end}");
+    let mut reader = hound::WavReader::open(end.path("a tone.wav")).unwrap();
+    let samples: Vec<f32> = reader.samples().map(Result::unwrap).collect();
+    assert_eq!(samples.len(), 10 * 4096);
+    for (i, sample) in samples.iter().enumerate() {
+        let expected = 0.5 * (std::f64::consts::TAU * 440.0 * i as f64 / 48_000.0).sin();
+        assert!((f64::from(*sample) - expected).abs() < 1e-6, "sample {i}: {sample}, not {expected}");
+    }
+    let end = Pipeline::start("signal frq_hz=440 ! null-sink", &["--fused"]).wait();
+    let expected = "\
+error: `signal` has no parameter `frq_hz`
+ --> line:1:8
+  |
+1 | signal frq_hz=440 ! null-sink
+  |        ^^^^^^
+  = help: did you mean `freq_hz`?
+";
+    assert_eq!((end.code, end.stderr.as_str()), (Some(2), expected), "{end}");
+    // A file is a file, whatever it is called.
+    let directory = pipeline::Directory::new();
+    let file = directory.write("a ! b.toml", &ZEROS.replace("items = 16", "items = 16\ncount = 3"));
+    let end = Pipeline::start_in(directory, &file, &["--quiet"]).wait();
+    assert_eq!(end.code, Some(0), "{end}");
+}
+
+#[test]
 fn one_pond_of_a_name_at_a_time() {
     let directory = pipeline::Directory::new();
     let file = directory.write("zeros.toml", ZEROS);

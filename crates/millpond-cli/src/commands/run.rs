@@ -1,7 +1,7 @@
 //! `millpond run`: runs a pipeline file, its blocks in processes of their own or together, and shows how it is doing.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -30,6 +30,10 @@ Examples:
   millpond run examples/telemetry.toml
   millpond run examples/telemetry.toml --duration 1min --quiet
   millpond run examples/telemetry.toml --fused
+  millpond run 'signal freq=440 duration=5 ! gain k=0.5 ! wav-sink path=a.wav'
+
+In one line each block sends to the next. Words are quoted as in a shell; a parameter
+may be called by the beginning of its name, if that is enough to know which.
 
 Exit codes:
   0    every block was done, or ended in order after Ctrl-C
@@ -37,15 +41,16 @@ Exit codes:
   2    the arguments or the pipeline file are wrong
   130  stopped at once by a second Ctrl-C")]
 pub struct Args {
-    /// The pipeline file
-    file: PathBuf,
+    /// The pipeline file, or a pipeline in one line: types and parameters, separated by ` ! `
+    #[arg(value_name = "FILE|LINE")]
+    pipeline: PathBuf,
     /// Stop the sources after this time, such as 10s, 500ms or 2h, instead of what the file says
     #[arg(long, value_parser = parse_duration)]
     duration: Option<Duration>,
     /// Run all blocks in one process, whatever the file says
     #[arg(long)]
     fused: bool,
-    /// With --fused: threads that run the blocks, instead of one for each CPU
+    /// With --fused: threads that run the blocks [default: 1]
     #[arg(long, value_name = "N", requires = "fused", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Show nothing but problems
@@ -58,7 +63,7 @@ pub struct Args {
 /// # Errors
 /// What keeps it from starting. The failure of a block is an exit code.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut flowgraph = match Flowgraph::load(&args.file, &Catalog::builtin()) {
+    let mut flowgraph = match load(&args.pipeline, &Catalog::builtin()) {
         Ok(flowgraph) => flowgraph,
         Err(Error::Flowgraph(diagnostics)) => {
             eprint!("{diagnostics}");
@@ -70,8 +75,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         flowgraph.duration = args.duration;
     }
     if args.fused {
-        let cpus = || std::thread::available_parallelism().map_or(1, usize::from);
-        flowgraph.fuse(args.threads.map_or_else(cpus, usize::from));
+        // A chain whose buffers stay in the caches of one core is faster than one that is spread over several.
+        flowgraph.fuse(args.threads.map_or(1, usize::from));
     }
     let style = match args.quiet {
         true => Style::Quiet,
@@ -88,4 +93,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Outcome::Stopped => ExitCode::from(EXIT_STOPPED),
         _ => ExitCode::FAILURE,
     })
+}
+
+/// Reads a file, or a line if there is no such file and it looks like one.
+fn load(pipeline: &Path, catalog: &Catalog) -> millpond::Result<Flowgraph> {
+    match pipeline.to_str() {
+        Some(line) if line.split_whitespace().any(|word| word == "!") && !pipeline.exists() => {
+            // Several may run at the same time.
+            Flowgraph::parse_line(&format!("line-{}", std::process::id()), line, catalog)
+        }
+        _ => Flowgraph::load(pipeline, catalog),
+    }
 }

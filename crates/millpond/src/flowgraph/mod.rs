@@ -49,6 +49,7 @@ mod builder;
 mod check;
 mod diagnostic;
 mod here;
+mod one_line;
 mod picture;
 pub(crate) mod programs;
 mod reader;
