@@ -40,9 +40,11 @@ fn telemetry_runs_for_its_time_and_ends_by_itself() {
     assert_eq!(end.stderr, "");
     let rows = end.rows("telemetry.csv");
     check_telemetry(&rows);
-    // 100 Hz for 2 s; fewer if the machine is very busy.
-    assert!((100..260).contains(&rows.rows.len()), "{} rows", rows.rows.len());
+    // 50 Hz for 2 s; fewer if the machine is very busy.
+    assert!((50..130).contains(&rows.rows.len()), "{} rows", rows.rows.len());
     assert!(rows.column("memory.free_mib").len() > rows.rows.len() / 2, "values of the others are joined");
+    let fields = rows.rows.iter().map(|row| row[0].parse::<f64>().expect("a time"));
+    assert!(fields.clone().all(|time| ((time * 50.0).round() / 50.0 - time).abs() < 1e-6), "on the grid");
 }
 
 #[test]
@@ -71,8 +73,9 @@ fn any_block_of_the_running_telemetry_may_be_killed() {
     assert_eq!(end.code, Some(0), "{end}");
     let rows = end.rows("telemetry.csv");
     check_telemetry(&rows);
-    let memory = rows.rows.last().expect("rows").get(5).expect("a column of memory");
-    assert_ne!(memory, "", "the restarted sources are joined again");
+    // Behind the last value of a stream nothing is extrapolated, so not in the very last rows.
+    let last = &rows.rows[rows.rows.len() - 50..];
+    assert!(last.iter().any(|row| row.iter().all(|field| !field.is_empty())), "all are joined again");
 }
 
 #[test]
@@ -90,12 +93,11 @@ fn the_first_signal_ends_in_order() {
             end.stdout.contains(&format!("csv: wrote {rows} rows to telemetry.csv")),
             "all rows are written: {end}"
         );
-        let sent = end.count_of("cpu.out -> table.cpu", 0);
-        assert_eq!(
-            (sent, rows as u64),
-            (end.count_of("cpu.out -> table.cpu", 1), sent),
-            "everything was drained: {end}"
-        );
+        for connection in ["cpu.out -> table.cpu", "memory.out -> table.memory", "table.out -> csv.in"] {
+            let counts = [0, 1].map(|column| end.count_of(connection, column));
+            assert_eq!(counts[0], counts[1], "everything was drained: {end}");
+        }
+        assert_eq!(end.count_of("table.out -> csv.in", 1), rows as u64, "{end}");
     }
 }
 

@@ -33,6 +33,9 @@ enum Counter {
     LatencyP99,
     LatencyMax,
     Visits,
+    /// Stamps of the last two buffers that a block has sent or was about to send, see [`Statistics::leave_stamp`].
+    EvenStamp,
+    OddStamp,
 }
 
 /// The numbers of one block, as anybody reads them from outside.
@@ -82,6 +85,10 @@ impl BlockStatistics {
             }),
         }
     }
+}
+
+fn stamp_place(sequence: u64) -> Counter {
+    if sequence.is_multiple_of(2) { Counter::EvenStamp } else { Counter::OddStamp }
 }
 
 /// How often quantiles are computed, which costs a microsecond.
@@ -154,6 +161,18 @@ impl Statistics {
     pub(crate) fn count_sent(&mut self) {
         self.sent += 1;
         self.set(Counter::Sent, self.sent);
+    }
+
+    /// Leaves a successor the stamp of buffer `sequence`, which is about to be sent. Written before the buffer is published, in the
+    /// place of the last but one, so whichever of the two the queues count as the last, its stamp is here.
+    #[inline]
+    pub(crate) fn leave_stamp(&self, sequence: u64, stamp_ns: i64) {
+        self.set(stamp_place(sequence), stamp_ns as u64);
+    }
+
+    /// The stamp that was left for buffer `sequence`, one of the last two.
+    pub(crate) fn left_stamp_ns(&self, sequence: u64) -> i64 {
+        self.counters.get(stamp_place(sequence) as usize) as i64
     }
 
     /// Publishes what changes slowly; cheap when called often.

@@ -163,7 +163,7 @@ connect = ["cpu -> tabel.cpu"]
 type = "proc-cpi"
 
 [blocks.table]
-type = "merge"
+type = "async-merge"
 inputs = ["cpu"]
 rate_hz = 100
 "#;
@@ -187,7 +187,7 @@ error: there is no block type `proc-cpi`
   |        ^^^^^^^^^^
   = help: did you mean `proc-cpu`?
 
-error: `merge` has no parameter `rate_hz`
+error: `async-merge` has no parameter `rate_hz`
   --> test.toml:11:1
    |
 11 | rate_hz = 100
@@ -317,7 +317,7 @@ fn blocks_and_parameters() {
         messages("[blocks.song]\ntype = 'wav-source'"),
         ["block `song` needs the parameter `path`", "it is the file to read: text"]
     );
-    let merge = |inputs: &str| messages(&format!("[blocks.m]\ntype = 'merge'\ninputs = {inputs}"));
+    let merge = |inputs: &str| messages(&format!("[blocks.m]\ntype = 'async-merge'\ninputs = {inputs}"));
     for inputs in ["[]", "['a', 'a']", "['a.b']"] {
         assert!(
             merge(inputs)[0].starts_with("parameter `inputs`: expected a list of different names"),
@@ -399,7 +399,7 @@ fn streams_that_do_not_fit() {
     let with = |connect: &str| {
         messages(&format!(
             "connect = {connect}\n[blocks.zeros]\ntype = 'null-source'\n[blocks.a]\ntype = 'crossing'\n[blocks.b]\ntype = 'crossing'\n\
-             [blocks.table]\ntype = 'merge'\ninputs = ['x']\n[blocks.copy]\ntype = 'copy'\n"
+             [blocks.table]\ntype = 'async-merge'\ninputs = ['x']\n[blocks.copy]\ntype = 'copy'\n"
         ))
     };
     let rest = "'zeros -> a.left', 'zeros -> b.left'";

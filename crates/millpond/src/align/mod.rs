@@ -33,6 +33,7 @@
 
 mod aligner;
 mod approximate;
+mod clock;
 mod exact;
 mod inputs;
 mod linear;
@@ -43,6 +44,7 @@ mod window;
 
 pub use aligner::{Aligner, Config, Overflow, Poll, Pushed, Stall};
 pub use approximate::Approximate;
+pub use clock::ClockEstimate;
 pub use exact::Exact;
 pub use inputs::{Counters, Inputs, PortConfig, PortSet, Reason};
 pub use linear::{Grid, Linear, Neighbours, Row, interpolate};

@@ -3,9 +3,11 @@
 use crate::catalog::Catalog;
 
 mod add;
+mod async_merge;
 mod clip;
 mod convert;
 mod copy;
+mod correlate;
 mod csv_sink;
 mod csv_source;
 mod decimate;
@@ -23,9 +25,10 @@ mod fir_filter;
 mod gain;
 mod head;
 mod interleave;
+mod interpolate;
 mod keep_one_in_n;
+mod last_stamp;
 mod lockstep;
-mod merge;
 mod message_debug;
 mod moving_average;
 mod multiply;
@@ -41,6 +44,7 @@ mod rate_probe;
 mod raw_stream;
 #[cfg(test)]
 mod reference;
+mod restamp;
 mod router;
 mod selector;
 mod signal;
@@ -54,12 +58,14 @@ mod tcp_sink;
 mod tcp_source;
 mod tee;
 mod throttle;
+mod timed_inputs;
 mod udp_sink;
 mod udp_source;
 mod wav_format;
 mod wav_sink;
 mod wav_source;
 mod window;
+mod window_aggregate;
 
 /// Adds all of them.
 pub(crate) fn add_to(catalog: &mut Catalog) {
@@ -67,8 +73,12 @@ pub(crate) fn add_to(catalog: &mut Catalog) {
         .add::<proc_cpu::ProcCpu>()
         .add::<proc_memory::ProcMemory>()
         .add::<proc_network::ProcNetwork>()
-        .add::<merge::Merge>()
+        .add::<async_merge::AsyncMerge>()
         .add::<sync_merge::SyncMerge>()
+        .add::<window_aggregate::WindowAggregate>()
+        .add::<interpolate::Interpolate>()
+        .add::<correlate::Correlate>()
+        .add::<restamp::Restamp>()
         .add::<csv_sink::CsvSink>()
         .add::<wav_source::WavSource>()
         .add::<wav_sink::WavSink>()

@@ -1,44 +1,45 @@
 //! `sync-merge`: joins streams into one table by their timestamps.
 
-use std::time::{Duration, Instant};
-
+use super::last_stamp::LastStamp;
+use super::timed_inputs::{TimedInput, TimedInputs, ns, with_timed_inputs};
 use crate::align::{
-    Aligner, Approximate, Config, Exact, Grid, Linear, Members, Nearest, Neighbours, Overflow, Poll,
-    PortConfig, PortSet, Pushed, Reason, interpolate,
+    Aligner, Approximate, Config, Exact, Grid, Linear, Members, Nearest, Neighbours, Poll, interpolate,
 };
 use crate::prelude::*;
-use crate::stream::{Description, columns};
+use crate::stream::Description;
 
 const POLICIES: &[&str] = &["exact", "nearest", "linear", "approximate"];
-const OVERFLOWS: &[&str] = &["sync", "async", "hybrid"];
+const JOINS: &[&str] = &["columns", "concatenate"];
+const STAMPS: &[&str] = &["reference", "min", "max", "mean"];
+/// Name of the column that tells rows apart that were made without waiting for all.
+const DEGRADED: &str = "degraded";
 
-/// Makes rows whose values belong to one moment, in the columns of all inputs; values that are missing are NaN. The result does not depend
+/// Makes rows whose values belong to one moment, of all inputs; values that are missing are NaN. The result does not depend
 /// on the order of arrival across inputs, see [`align`](crate::align).
 ///
 /// Buffers are held, not copied, until their values are written into a row. A row is stamped like the reference, which for sets
 /// without one is the first input that has a value; stamps never go back.
 pub(super) struct SyncMerge {
-    inputs: Vec<Input>,
+    inputs: TimedInputs,
     engine: Engine,
-    columns: usize,
+    shape: Vec<u32>,
+    concatenates: bool,
+    marks_degraded: bool,
     /// A row that has been allocated but not filled.
     spare: Option<BufferMut>,
     values: Values,
-    /// Kinds of stamps, which must be the same for all.
-    kind: Option<Timestamp>,
-    last_ns: i64,
+    last: LastStamp,
     reference: usize,
-    started: Instant,
-    has_timeouts: bool,
+    stamp: Stamp,
 }
 
-struct Input {
-    name: String,
-    columns: usize,
-    stamp_on_arrival: bool,
-    /// A buffer that found the engine full.
-    refused: Option<(i64, Buffer)>,
-    has_ended: bool,
+/// Which stamp a row has.
+#[derive(Clone, Copy)]
+enum Stamp {
+    Reference,
+    Min,
+    Max,
+    Mean,
 }
 
 /// Where the values of a row are put together.
@@ -70,7 +71,7 @@ macro_rules! with_engine {
 
 /// What came of looking for a row.
 enum Found {
-    Row { stamp_ns: i64 },
+    Row { stamp_ns: i64, degraded: bool },
     Nothing,
     Done,
 }
@@ -78,18 +79,15 @@ enum Found {
 impl Block for SyncMerge {
     fn spec() -> Spec {
         let ms = |name: &str, doc: &str| Param::float(name, doc).range(0.0, 9e12).unit("ms").fixed();
-        let each = |name: &str, doc: &str| {
-            Param::numbers(name, &format!("{doc}; one number for all inputs, or one for each"))
-                .range(0.0, 9e12)
-                .fixed()
-        };
-        Spec::new("sync-merge", "Joins streams into one table by their timestamps")
+        let spec = Spec::new("sync-merge", "Joins streams into one table by their timestamps")
             .details(
                 "A row for each moment, as docs/time.md explains: `exact`, `nearest` and `approximate` choose a buffer of each input, \
                  `linear` computes the values between two. The result does not depend on the order of arrival across inputs. \
                  Values that are missing are NaN. A row is stamped like the reference, or the first input that has a value; \
                  stamps never go back. Inputs that are not waited for, disorder and depth are set for all inputs or one by one. \
-                 Started again after its process was killed, it may repeat the rows for which it still held buffers.",
+                 The inputs' columns stand side by side, or, with `concatenate`, each input is a row of a buffer of \
+                 [inputs, columns]. Started again after its process was killed, it goes on behind the last row: none comes twice; \
+                 what it held went with the process, so the first values may be missing.",
             )
             .example(
                 r#"
@@ -100,13 +98,11 @@ blocks.table = { type = "sync-merge", inputs = ["fast", "slow"], policy = "linea
 blocks.lines = { type = "print" }
 "#,
             )
-            .input(Port::one_for_each("inputs", "rows of numbers, one in a buffer, stamped").dtypes(REAL))
             .output(
                 Port::new("out", "rows of all columns, NaN where a value is missing")
-                    .dtypes([DType::F64])
-                    .shape(["columns"]),
-            )
-            .param(Param::names("inputs", "names of the inputs"))
+                    .dtypes([DType::F64]),
+            );
+        with_timed_inputs(spec)
             .param(Param::one_of("policy", "how rows are found", POLICIES).default("exact").fixed())
             .param(
                 Param::text(
@@ -143,138 +139,116 @@ blocks.lines = { type = "print" }
                     .fixed(),
             )
             .param(
-                each("disorder_ms", "by how much a buffer may be earlier than the newest before it")
-                    .unit("ms")
-                    .default(vec![0.0]),
-            )
-            .param(each("timeout_ms", "how long an input may keep the others waiting").unit("ms").optional())
-            .param(each("depth", "buffers held at most, 2 or more").default(vec![64.0]))
-            .param(Param::names("optional", "inputs that rows can do without").optional())
-            .param(
-                Param::names("stamp_on_arrival", "inputs whose buffers are stamped when they come")
-                    .optional(),
-            )
-            .param(
-                Param::one_of("overflow", "what happens when an input holds `depth` buffers", OVERFLOWS)
-                    .default("sync")
+                Param::one_of("join", "how the inputs' values stand in a row", JOINS)
+                    .default("columns")
                     .fixed(),
             )
             .param(
-                ms("deadline_ms", "hybrid: how long a full input waits before its oldest buffer is dropped")
-                    .default(100.0),
+                Param::one_of(
+                    "stamp",
+                    "exact, nearest, approximate: which stamp of its buffers a row has",
+                    STAMPS,
+                )
+                .default("reference")
+                .fixed(),
+            )
+            .param(
+                Param::bool(
+                    "mark_degraded",
+                    "a last column `degraded`: 1 in rows made while some input was not waited for",
+                )
+                .default(false)
+                .fixed(),
             )
     }
 
     fn new(params: &Params) -> Result<Self> {
-        let names: Vec<String> = params.get("inputs");
-        if names.len() > PortSet::MAX_PORTS {
-            return Err(Error::Refused(format!(
-                "`inputs` has {} names, of which 64 can be joined",
-                names.len()
-            )));
-        }
-        let index = |param: &str, name: &str| {
-            names.iter().position(|input| input == name).ok_or_else(|| Error::BadParameter {
-                name: param.to_owned(),
-                expected: format!("one of the inputs ({})", names.join(", ")),
-                found: format!("`{name}`"),
-            })
-        };
+        let (inputs, config) = TimedInputs::new(params)?;
         let reference: Option<String> = params.get("reference");
-        let reference = reference.map_or(Ok(0), |name| index("reference", &name))?;
-        let listed = |param: &str| -> Result<Vec<bool>> {
-            let mut listed = vec![false; names.len()];
-            for name in params.get::<Option<Vec<String>>>(param).unwrap_or_default() {
-                listed[index(param, &name)?] = true;
-            }
-            Ok(listed)
-        };
-        let config = config(params, &listed("optional")?)?;
-        let has_timeouts = config.ports.iter().any(|port| port.timeout_ns.is_some());
-        let stamped = listed("stamp_on_arrival")?;
-        let input = |(name, stamp_on_arrival)| Input {
-            name,
-            columns: 0,
-            stamp_on_arrival,
-            refused: None,
-            has_ended: false,
-        };
+        let reference = reference.map_or(Ok(0), |name| inputs.index("reference", &name))?;
+        let concatenates = params.get::<String>("join") == "concatenate";
+        let marks_degraded: bool = params.get("mark_degraded");
+        if concatenates && marks_degraded {
+            let problem = "`mark_degraded` adds a column, which `join = \"concatenate\"` has no place for";
+            return Err(Error::Refused(problem.to_owned()));
+        }
         Ok(Self {
             engine: engine(params, reference, config),
-            inputs: names.iter().cloned().zip(stamped).map(input).collect(),
-            columns: 0,
+            inputs,
+            shape: Vec::new(),
+            concatenates,
+            marks_degraded,
             spare: None,
             values: Values::default(),
-            kind: None,
-            last_ns: i64::MIN,
+            last: LastStamp::default(),
             reference,
-            started: Instant::now(),
-            has_timeouts,
+            stamp: match params.get::<String>("stamp").as_str() {
+                "min" => Stamp::Min,
+                "max" => Stamp::Max,
+                "mean" => Stamp::Mean,
+                _ => Stamp::Reference,
+            },
         })
     }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
-        let mut names = Vec::new();
-        for input in &mut self.inputs {
-            let Some(format) = io.format(&input.name) else { continue };
-            input.columns = columns(format);
-            let own = Description::of(format).column_names(input.columns);
-            names.extend(own.iter().map(|column| format!("{}.{column}", input.name)));
-        }
-        self.columns = names.len();
-        let description = Description { columns: names, ..Description::default() }.to_text()?;
+        let mut columns = self.inputs.start(io);
+        self.shape = if self.concatenates {
+            let first = &self.inputs.inputs[0];
+            if let Some(other) = self.inputs.inputs.iter().find(|input| input.columns != first.columns) {
+                return Err(Error::Refused(format!(
+                    "`join = \"concatenate\"` needs equally many columns everywhere, found {} at `{}` and {} at `{}`",
+                    first.columns, first.name, other.columns, other.name
+                )));
+            }
+            columns = io.format(&first.name).map_or_else(Vec::new, |format| Description::of(format).columns);
+            vec![self.inputs.inputs.len() as u32, first.columns as u32]
+        } else {
+            columns.extend(self.marks_degraded.then(|| DEGRADED.to_owned()));
+            vec![columns.len() as u32]
+        };
+        self.last = LastStamp::of(io, "out");
+        let description = Description { columns, ..Description::default() }.to_text()?;
         let rate_hz = match io.param::<Option<u32>>("rate_hz") {
             Some(rate_hz) if matches!(self.engine, Engine::Linear(_)) => Some((rate_hz, 1)),
-            _ => io.format(&self.inputs[self.reference].name).and_then(|format| format.rate_hz),
+            _ => io.format(&self.inputs.inputs[self.reference].name).and_then(|format| format.rate_hz),
         };
-        let shape = vec![self.columns as u32];
-        io.set_format("out", StreamFormat { dtype: DType::F64, shape, rate_hz, description })
+        io.set_format(
+            "out",
+            StreamFormat { dtype: DType::F64, shape: self.shape.clone(), rate_hz, description },
+        )
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
         // Before anything is taken out of the engine, so that no row is lost for want of a buffer.
         let mut row = match self.spare.take() {
             Some(row) => row,
-            None => io.new_buffer("out", DType::F64, &[self.columns as u32])?,
+            None => io.new_buffer("out", DType::F64, &self.shape)?,
         };
         loop {
-            if self.has_timeouts {
-                let now_ns = self.started.elapsed().as_nanos() as i64;
-                with_engine!(&mut self.engine, aligner => aligner.set_clock(now_ns));
-            }
+            with_engine!(&mut self.engine, aligner => self.inputs.tell_time(aligner));
             match self.find_row()? {
-                Found::Row { stamp_ns } => {
+                Found::Row { stamp_ns, .. } if self.last.was_sent(stamp_ns) => continue,
+                Found::Row { stamp_ns, degraded } => {
+                    if self.marks_degraded {
+                        self.values.row.push(f64::from(u8::from(degraded)));
+                    }
                     row.as_mut_slice()?.copy_from_slice(&self.values.row);
-                    self.last_ns = self.last_ns.max(stamp_ns);
-                    row.set_timestamp(match self.kind {
-                        Some(Timestamp::Absolute(_)) => Timestamp::Absolute(self.last_ns),
-                        _ => Timestamp::Relative(self.last_ns),
-                    });
-                    return io.send("out", row);
+                    row.set_timestamp(self.inputs.stamp(self.last.at_least(stamp_ns)));
+                    return self.last.send(io, "out", row);
                 }
                 Found::Done => return Err(Pause::Done),
                 Found::Nothing => {}
             }
-            if !self.take_in(io)? {
+            if !with_engine!(&mut self.engine, aligner => self.inputs.take_in(io, aligner))? {
                 self.spare = Some(row);
-                return Err(self.wait()?);
+                return Err(with_engine!(&self.engine, aligner => self.inputs.wait(aligner))?);
             }
         }
     }
 
     fn finish(&mut self, io: &mut Io) -> WorkResult {
-        let mut counts = Vec::new();
-        for (port, input) in self.inputs.iter().enumerate() {
-            let counters = with_engine!(&self.engine, aligner => aligner.counters(port));
-            let reasons = Reason::ALL.iter().filter(|reason| counters.dropped(**reason) > 0);
-            counts.extend(
-                reasons.map(|reason| format!("{} {reason} on `{}`", counters.dropped(*reason), input.name)),
-            );
-        }
-        let (rows, degraded) = with_engine!(&self.engine, aligner => (aligner.sets(), aligner.degraded()));
-        if !counts.is_empty() || degraded > 0 {
-            io.note(&format!("{rows} rows, {degraded} of them degraded; not used: {}", counts.join(", ")));
-        }
+        with_engine!(&self.engine, aligner => self.inputs.note(io, aligner));
         Ok(())
     }
 }
@@ -282,21 +256,22 @@ blocks.lines = { type = "print" }
 impl SyncMerge {
     /// Puts the values of the next row together.
     fn find_row(&mut self) -> Result<Found> {
-        let (inputs, values, reference) = (&self.inputs, &mut self.values, self.reference);
+        let (inputs, values) = (&self.inputs.inputs, &mut self.values);
+        let (reference, stamp) = (self.reference, self.stamp);
         values.row.clear();
         match &mut self.engine {
             Engine::Exact(aligner) => match aligner.poll() {
-                Poll::Set(set) => values.join(inputs, &set, 0),
+                Poll::Set(set) => values.join(inputs, &set, stamp.of(&set, 0)),
                 Poll::Waiting => Ok(Found::Nothing),
                 Poll::Done => Ok(Found::Done),
             },
             Engine::Nearest(aligner) => match aligner.poll() {
-                Poll::Set(set) => values.join(inputs, &set, reference),
+                Poll::Set(set) => values.join(inputs, &set, stamp.of(&set, reference)),
                 Poll::Waiting => Ok(Found::Nothing),
                 Poll::Done => Ok(Found::Done),
             },
             Engine::Approximate(aligner) => match aligner.poll() {
-                Poll::Set(set) => values.join(inputs, &set, 0),
+                Poll::Set(set) => values.join(inputs, &set, stamp.of(&set, 0)),
                 Poll::Waiting => Ok(Found::Nothing),
                 Poll::Done => Ok(Found::Done),
             },
@@ -305,178 +280,71 @@ impl SyncMerge {
                     for (port, input) in inputs.iter().enumerate() {
                         values.interpolate(input, row.neighbours(port))?;
                     }
-                    Ok(Found::Row { stamp_ns: row.stamp_ns() })
+                    Ok(Found::Row { stamp_ns: row.stamp_ns(), degraded: row.is_degraded() })
                 }
                 Poll::Waiting => Ok(Found::Nothing),
                 Poll::Done => Ok(Found::Done),
             },
         }
     }
+}
 
-    /// Gives the engine what has come; returns whether that was anything.
-    fn take_in(&mut self, io: &mut Io) -> Result<bool> {
-        let mut moved = false;
-        for port in 0..self.inputs.len() {
-            loop {
-                let next = match self.inputs[port].refused.take() {
-                    Some(next) => Some(next),
-                    None => match io.try_take(&self.inputs[port].name)? {
-                        Some(buffer) => Some((self.stamp_ns(port, &buffer)?, buffer)),
-                        None => None,
-                    },
-                };
-                let Some((stamp_ns, buffer)) = next else { break };
-                match with_engine!(&mut self.engine, aligner => aligner.push(port, stamp_ns, buffer)) {
-                    Pushed::Full(buffer) => {
-                        self.inputs[port].refused = Some((stamp_ns, buffer));
-                        break;
-                    }
-                    Pushed::Held | Pushed::Dropped(..) | Pushed::Replaced(_) | Pushed::TakenLate => {
-                        moved = true
-                    }
-                }
+impl Stamp {
+    /// The stamp of a row; without the reference, that of the first input that is there.
+    fn of(self, set: &Members<'_, Buffer>, reference: usize) -> Option<i64> {
+        match self {
+            Stamp::Reference => {
+                set.get(reference).map(|(stamp_ns, _)| stamp_ns).or_else(|| set.stamps_ns().next())
             }
-            let input = &mut self.inputs[port];
-            if input.refused.is_none() && !input.has_ended && io.ended(&input.name) {
-                input.has_ended = true;
-                with_engine!(&mut self.engine, aligner => aligner.end(port));
-                moved = true;
+            Stamp::Min => set.stamps_ns().min(),
+            Stamp::Max => set.stamps_ns().max(),
+            Stamp::Mean => {
+                let (count, sum) =
+                    set.stamps_ns().fold((0, 0), |(count, sum), ns| (count + 1, sum + i128::from(ns)));
+                // Between the smallest and the largest, so it fits.
+                (count > 0).then(|| sum.div_euclid(count) as i64)
             }
         }
-        Ok(moved)
-    }
-
-    /// The buffer's time on the one timeline of all inputs.
-    fn stamp_ns(&mut self, port: usize, buffer: &Buffer) -> Result<i64> {
-        let input = &self.inputs[port];
-        let stamp = if input.stamp_on_arrival { Timestamp::now() } else { buffer.timestamp() };
-        let is_absolute = |stamp: Timestamp| matches!(stamp, Timestamp::Absolute(_));
-        let stamp_ns = stamp.to_ns(None).ok_or_else(|| Error::StreamMismatch {
-            port: input.name.clone(),
-            expected: "buffers with a timestamp (or the input among `stamp_on_arrival`)".to_owned(),
-            found: stamp.to_string(),
-        })?;
-        let kind = *self.kind.get_or_insert(stamp);
-        if is_absolute(kind) != is_absolute(stamp) {
-            return Err(Error::StreamMismatch {
-                port: input.name.clone(),
-                expected: format!(
-                    "stamps that can be compared with those of the other inputs, such as {kind}"
-                ),
-                found: stamp.to_string(),
-            });
-        }
-        Ok(stamp_ns)
-    }
-
-    /// What to wait for when there is nothing to do.
-    fn wait(&self) -> Result<Pause> {
-        if self.inputs.iter().all(|input| input.refused.is_some() || input.has_ended) {
-            let stall = with_engine!(&self.engine, aligner => aligner.stall());
-            let full = stall.map_or("an input", |stall| &self.inputs[stall.full].name);
-            return Err(Error::Refused(format!(
-                "`{full}` is full while it waits for the others: give it a larger `depth` or a `timeout_ms`"
-            )));
-        }
-        let deadline_ns = with_engine!(&self.engine, aligner => aligner.deadline_ns());
-        Ok(match deadline_ns {
-            Some(deadline_ns) => Pause::Until(self.started + Duration::from_nanos(deadline_ns.max(0) as u64)),
-            None => Pause::NeedInput,
-        })
     }
 }
 
 impl Values {
-    /// Appends the values of all inputs; stamped like the reference, or else the first that is there.
-    fn join(&mut self, inputs: &[Input], set: &Members<'_, Buffer>, reference: usize) -> Result<Found> {
+    /// Appends the values of all inputs.
+    fn join(
+        &mut self,
+        inputs: &[TimedInput],
+        set: &Members<'_, Buffer>,
+        stamp_ns: Option<i64>,
+    ) -> Result<Found> {
         for (port, input) in inputs.iter().enumerate() {
             match set.get(port) {
                 Some((_, buffer)) => {
-                    read(input, buffer, &mut self.before)?;
+                    input.read(buffer, &mut self.before)?;
                     self.row.extend(&self.before);
                 }
                 None => self.row.extend(std::iter::repeat_n(f64::NAN, input.columns)),
             }
         }
-        let of_reference = set.get(reference).map(|(stamp_ns, _)| stamp_ns);
-        let stamp_ns = of_reference.or_else(|| set.stamps_ns().next());
-        Ok(stamp_ns.map_or(Found::Nothing, |stamp_ns| Found::Row { stamp_ns }))
+        let degraded = set.is_degraded();
+        Ok(stamp_ns.map_or(Found::Nothing, |stamp_ns| Found::Row { stamp_ns, degraded }))
     }
 
-    fn interpolate(&mut self, input: &Input, neighbours: Neighbours<'_, Buffer>) -> Result<()> {
+    fn interpolate(&mut self, input: &TimedInput, neighbours: Neighbours<'_, Buffer>) -> Result<()> {
         match neighbours {
             Neighbours::Missing => self.row.extend(std::iter::repeat_n(f64::NAN, input.columns)),
             Neighbours::Exact(buffer) => {
-                read(input, buffer, &mut self.before)?;
+                input.read(buffer, &mut self.before)?;
                 self.row.extend(&self.before);
             }
             Neighbours::Between { before, after, offset_ns, gap_ns } => {
-                read(input, before, &mut self.before)?;
-                read(input, after, &mut self.after)?;
+                input.read(before, &mut self.before)?;
+                input.read(after, &mut self.after)?;
                 let pairs = self.before.iter().zip(&self.after);
                 self.row.extend(pairs.map(|(before, after)| interpolate(*before, *after, offset_ns, gap_ns)));
             }
         }
         Ok(())
     }
-}
-
-fn read(input: &Input, buffer: &Buffer, values: &mut Vec<f64>) -> Result<()> {
-    values.clear();
-    buffer.read_samples(values)?;
-    if values.len() == input.columns {
-        return Ok(());
-    }
-    Err(Error::StreamMismatch {
-        port: input.name.clone(),
-        expected: format!("{} columns, as at first", input.columns),
-        found: format!("{}", values.len()),
-    })
-}
-
-fn ns(ms: f64) -> u64 {
-    (ms * 1e6).round() as u64
-}
-
-/// The value of a parameter that holds one number for all inputs or one for each.
-fn each(params: &Params, param: &str, inputs: usize) -> Result<Vec<Option<f64>>> {
-    let numbers: Option<Vec<f64>> = params.get(param);
-    match numbers.as_deref() {
-        None => Ok(vec![None; inputs]),
-        Some([all]) => Ok(vec![Some(*all); inputs]),
-        Some(numbers) if numbers.len() == inputs => Ok(numbers.iter().copied().map(Some).collect()),
-        Some(numbers) => Err(Error::BadParameter {
-            name: param.to_owned(),
-            expected: format!("1 number or {inputs}, one for each input"),
-            found: numbers.len().to_string(),
-        }),
-    }
-}
-
-fn config(params: &Params, optional: &[bool]) -> Result<Config> {
-    let inputs = optional.len();
-    let disorder = each(params, "disorder_ms", inputs)?;
-    let timeout = each(params, "timeout_ms", inputs)?;
-    let depth = each(params, "depth", inputs)?;
-    if optional.iter().all(|optional| *optional) {
-        return Err(Error::Refused("`optional` names every input: at least one must be required".to_owned()));
-    }
-    let port = |port: usize| PortConfig {
-        disorder_ns: ns(disorder[port].unwrap_or(0.0)),
-        depth: depth[port].unwrap_or(64.0).max(2.0) as usize,
-        timeout_ns: timeout[port].map(ns),
-        optional: optional[port],
-    };
-    let overflow: String = params.get("overflow");
-    Ok(Config {
-        ports: (0..inputs).map(port).collect(),
-        overflow: match overflow.as_str() {
-            "async" => Overflow::Async,
-            "hybrid" => Overflow::Hybrid { deadline_ns: ns(params.get("deadline_ms")) },
-            _ => Overflow::Sync,
-        },
-        emit_partial: false,
-    })
 }
 
 fn engine(params: &Params, reference: usize, config: Config) -> Engine {
@@ -585,6 +453,62 @@ mod tests {
         let mut bench = bench(&[("optional", optional.into()), ("timeout_ms", Value::Numbers(vec![1.0]))]);
         bench.push_at("a", 5 * MS, &[1.0, 2.0]).unwrap();
         assert_eq!(format!("{:?}", rows(&mut bench)), "[(5, [1.0, 2.0, NaN])]");
+    }
+
+    #[test]
+    fn inputs_are_concatenated() {
+        let join = ("join", Value::from("concatenate"));
+        let inputs = ("inputs", vec!["a".to_owned(), "b".to_owned()].into());
+        let mut bench = Bench::of::<SyncMerge>(&[join.clone(), inputs]).unwrap();
+        for (input, row) in [("a", [1.0, 2.0]), ("b", [3.0, 4.0])] {
+            let description = "columns = ['x', 'y']".to_owned();
+            let format =
+                StreamFormat { dtype: DType::F64, shape: vec![2], description, ..StreamFormat::default() };
+            bench.set_format(input, format).unwrap();
+            bench.push_at(input, 7 * MS, &row).unwrap();
+        }
+        bench.run().unwrap();
+        let row = bench.pull_buffer("out").unwrap().expect("a row");
+        assert_eq!(
+            (&row.shape()[..], row.as_slice::<f64>().unwrap()),
+            (&[2, 2][..], &[1.0, 2.0, 3.0, 4.0][..])
+        );
+        assert_eq!(Description::of(&bench.output_format("out").unwrap()).columns, ["x", "y"]);
+        let refusal = self::bench(&[join]).run().expect_err("refused").to_string();
+        assert!(refusal.contains("found 2 at `a` and 1 at `b`"), "{refusal}");
+    }
+
+    #[test]
+    fn a_row_can_have_any_stamp_of_its_buffers() {
+        for (stamp, expected) in
+            [("reference", [5, 15]), ("min", [2, 15]), ("max", [5, 18]), ("mean", [3, 16])]
+        {
+            let mut bench = bench(&[("stamp", stamp.into()), ("tolerance_ms", 4.into())]);
+            for (a, b) in [(5, 2), (15, 18)] {
+                bench.push_at("a", a * MS, &[0.0, 0.0]).unwrap();
+                bench.push_at("b", b * MS, &[0.0]).unwrap();
+            }
+            let stamps: Vec<i64> = rows(&mut bench).into_iter().map(|(ms, _)| ms).collect();
+            assert_eq!(stamps, expected, "{stamp}");
+        }
+    }
+
+    #[test]
+    fn degraded_rows_are_marked() {
+        let params = [
+            ("optional", vec!["b".to_owned()].into()),
+            ("timeout_ms", Value::Numbers(vec![1.0])),
+            ("mark_degraded", true.into()),
+        ];
+        let mut bench = bench(&params);
+        bench.push_at("a", 5 * MS, &[1.0, 2.0]).unwrap();
+        bench.push_at("b", 5 * MS, &[3.0]).unwrap();
+        bench.push_at("a", 6 * MS, &[1.0, 2.0]).unwrap();
+        assert_eq!(
+            format!("{:?}", rows(&mut bench)),
+            "[(5, [1.0, 2.0, 3.0, 0.0]), (6, [1.0, 2.0, NaN, 1.0])]"
+        );
+        assert_eq!(Description::of(&bench.output_format("out").unwrap()).columns.last().unwrap(), "degraded");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `merge`: joins several streams into one table.
+//! `async-merge`: joins several streams into one table without waiting for any but the first.
 
 use crate::prelude::*;
 use crate::stream::{Description, columns};
@@ -7,8 +7,8 @@ use crate::stream::{Description, columns};
 /// row's timestamp and have arrived when the row is made.
 ///
 /// What arrives later than the row that it belongs to appears in the next one, so the result depends on scheduling; missing
-/// values are NaN. Alignment by timestamps that does not depend on arrival will be a block of its own.
-pub(super) struct Merge {
+/// values are NaN. `sync-merge` waits, and does not depend on arrival.
+pub(super) struct AsyncMerge {
     reference: String,
     others: Vec<Other>,
     columns: usize,
@@ -21,14 +21,18 @@ struct Other {
     latest: Vec<f64>,
 }
 
-impl Block for Merge {
+impl Block for AsyncMerge {
     fn spec() -> Spec {
-        Spec::new("merge", "Joins streams into one table: a row for each buffer of the first input, with the latest of the others")
+        Spec::new("async-merge", "Joins streams into one table: a row for each buffer of the first input, with the latest of the others")
+            .details(
+                "Waits for none but the first input: what comes later than the row that it belongs to is in the next one, so the \
+                 result depends on the order of arrival. `sync-merge` joins by time alone.",
+            )
 .example(r#"
 connect = ["cpu -> table.cpu", "memory -> table.memory", "table -> file"]
 blocks.cpu = { type = "proc-cpu", rate_hz = 100, count = 1000 }
 blocks.memory = { type = "proc-memory", rate_hz = 20 }
-blocks.table = { type = "merge", inputs = ["cpu", "memory"] }
+blocks.table = { type = "async-merge", inputs = ["cpu", "memory"] }
 blocks.file = { type = "csv-sink", path = "telemetry.csv" }
 "#)
             .input(Port::one_for_each("inputs", "rows of numbers, stamped").dtypes(REAL).shape(["columns"]))
@@ -104,7 +108,7 @@ mod tests {
 
     fn bench() -> Bench {
         let mut bench =
-            Bench::of::<Merge>(&[("inputs", vec!["a".to_owned(), "b".to_owned()].into())]).unwrap();
+            Bench::of::<AsyncMerge>(&[("inputs", vec!["a".to_owned(), "b".to_owned()].into())]).unwrap();
         for (input, names) in [("a", "columns = ['x', 'y']"), ("b", "")] {
             let shape = if input == "a" { vec![2] } else { vec![1] };
             let description = names.to_owned();

@@ -1,0 +1,289 @@
+//! Several inputs on one timeline, in front of an aligner: what the blocks have in common that join streams by their timestamps.
+
+use std::time::{Duration, Instant};
+
+use crate::align::{Aligner, Config, Overflow, Policy, PortConfig, PortSet, Pushed, Reason};
+use crate::prelude::*;
+use crate::stream::{Description, columns};
+
+const OVERFLOWS: &[&str] = &["sync", "async", "hybrid"];
+
+/// The inputs of a block, each with the number of its port at the aligner.
+pub(super) struct TimedInputs {
+    pub(super) inputs: Vec<TimedInput>,
+    /// The stamp that came first; all others must be of its kind.
+    kind: Option<Timestamp>,
+    started: Instant,
+    has_timeouts: bool,
+}
+
+pub(super) struct TimedInput {
+    pub(super) name: String,
+    pub(super) columns: usize,
+    stamp_on_arrival: bool,
+    /// A buffer that found the aligner full.
+    refused: Option<(i64, Buffer)>,
+    has_ended: bool,
+}
+
+/// Adds the input ports, and the parameters that say how they are waited for.
+pub(super) fn with_timed_inputs(spec: Spec) -> Spec {
+    let each = |name: &str, doc: &str| {
+        Param::numbers(name, &format!("{doc}; one number for all inputs, or one for each"))
+            .range(0.0, 9e12)
+            .fixed()
+    };
+    spec.input(Port::one_for_each("inputs", "rows of numbers, one in a buffer, stamped").dtypes(REAL))
+        .param(Param::names("inputs", "names of the inputs"))
+        .param(
+            each("disorder_ms", "by how much a buffer may be earlier than the newest before it")
+                .unit("ms")
+                .default(vec![0.0]),
+        )
+        .param(each("timeout_ms", "how long an input may keep the others waiting").unit("ms").optional())
+        .param(each("depth", "buffers held at most, 2 or more").default(vec![64.0]))
+        .param(Param::names("optional", "inputs that rows can do without").optional())
+        .param(Param::names("stamp_on_arrival", "inputs whose buffers are stamped when they come").optional())
+        .param(
+            Param::one_of("overflow", "what happens when an input holds `depth` buffers", OVERFLOWS)
+                .default("sync")
+                .fixed(),
+        )
+        .param(
+            Param::float("deadline_ms", "hybrid: how long a full input waits before its oldest is dropped")
+                .range(0.0, 9e12)
+                .unit("ms")
+                .default(100.0)
+                .fixed(),
+        )
+}
+
+impl TimedInputs {
+    /// The inputs that the parameters name, and how the aligner has to treat them.
+    pub(super) fn new(params: &Params) -> Result<(Self, Config)> {
+        let names: Vec<String> = params.get("inputs");
+        if names.len() > PortSet::MAX_PORTS {
+            return Err(Error::Refused(format!(
+                "`inputs` has {} names, of which 64 can be joined",
+                names.len()
+            )));
+        }
+        let listed = |param: &str| -> Result<Vec<bool>> {
+            let mut listed = vec![false; names.len()];
+            for name in params.get::<Option<Vec<String>>>(param).unwrap_or_default() {
+                listed[position(&names, param, &name)?] = true;
+            }
+            Ok(listed)
+        };
+        let config = config(params, &listed("optional")?)?;
+        let stamped = listed("stamp_on_arrival")?;
+        let has_timeouts = config.ports.iter().any(|port| port.timeout_ns.is_some());
+        Ok((Self { has_timeouts, ..Self::named(names.into_iter().zip(stamped)) }, config))
+    }
+
+    /// Inputs of these names; whether their buffers are stamped when they come.
+    pub(super) fn named(inputs: impl IntoIterator<Item = (String, bool)>) -> Self {
+        let input = |(name, stamp_on_arrival)| TimedInput {
+            name,
+            columns: 0,
+            stamp_on_arrival,
+            refused: None,
+            has_ended: false,
+        };
+        let inputs = inputs.into_iter().map(input).collect();
+        Self { inputs, kind: None, started: Instant::now(), has_timeouts: false }
+    }
+
+    /// Number of the input that a parameter names.
+    pub(super) fn index(&self, param: &str, name: &str) -> Result<usize> {
+        let names: Vec<String> = self.inputs.iter().map(|input| input.name.clone()).collect();
+        position(&names, param, name)
+    }
+
+    /// Learns how many columns the inputs have; returns their names, each behind that of its input.
+    pub(super) fn start(&mut self, io: &Io) -> Vec<String> {
+        let mut names = Vec::new();
+        for input in &mut self.inputs {
+            let Some(format) = io.format(&input.name) else { continue };
+            input.columns = columns(format);
+            let own = Description::of(format).column_names(input.columns);
+            names.extend(own.iter().map(|column| format!("{}.{column}", input.name)));
+        }
+        names
+    }
+
+    /// Tells the aligner the time, if that matters.
+    pub(super) fn tell_time<P: Policy<Buffer>>(&self, aligner: &mut Aligner<Buffer, P>) {
+        if self.has_timeouts {
+            aligner.set_clock(self.started.elapsed().as_nanos() as i64);
+        }
+    }
+
+    /// Gives the aligner what has come; returns whether that was anything.
+    pub(super) fn take_in<P: Policy<Buffer>>(
+        &mut self,
+        io: &mut Io,
+        aligner: &mut Aligner<Buffer, P>,
+    ) -> Result<bool> {
+        let mut moved = false;
+        for port in 0..self.inputs.len() {
+            loop {
+                let next = match self.inputs[port].refused.take() {
+                    Some(next) => Some(next),
+                    None => match io.try_take(&self.inputs[port].name)? {
+                        Some(buffer) => Some((self.stamp_ns(port, &buffer)?, buffer)),
+                        None => None,
+                    },
+                };
+                let Some((stamp_ns, buffer)) = next else { break };
+                match aligner.push(port, stamp_ns, buffer) {
+                    Pushed::Full(buffer) => {
+                        self.inputs[port].refused = Some((stamp_ns, buffer));
+                        break;
+                    }
+                    Pushed::Held | Pushed::Dropped(..) | Pushed::Replaced(_) | Pushed::TakenLate => {
+                        moved = true
+                    }
+                }
+            }
+            let input = &mut self.inputs[port];
+            if input.refused.is_none() && !input.has_ended && io.ended(&input.name) {
+                input.has_ended = true;
+                aligner.end(port);
+                moved = true;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// The buffer's time on the one timeline of all inputs.
+    fn stamp_ns(&mut self, port: usize, buffer: &Buffer) -> Result<i64> {
+        let input = &self.inputs[port];
+        let stamp = if input.stamp_on_arrival { Timestamp::now() } else { buffer.timestamp() };
+        let is_absolute = |stamp: Timestamp| matches!(stamp, Timestamp::Absolute(_));
+        let stamp_ns = stamp.to_ns(None).ok_or_else(|| Error::StreamMismatch {
+            port: input.name.clone(),
+            expected: "buffers with a timestamp (or the input among `stamp_on_arrival`)".to_owned(),
+            found: stamp.to_string(),
+        })?;
+        let kind = *self.kind.get_or_insert(stamp);
+        if is_absolute(kind) != is_absolute(stamp) {
+            return Err(Error::StreamMismatch {
+                port: input.name.clone(),
+                expected: format!(
+                    "stamps that can be compared with those of the other inputs, such as {kind}"
+                ),
+                found: stamp.to_string(),
+            });
+        }
+        Ok(stamp_ns)
+    }
+
+    /// A moment of the timeline as a stamp of the inputs' kind.
+    pub(super) fn stamp(&self, ns: i64) -> Timestamp {
+        match self.kind {
+            Some(Timestamp::Absolute(_)) => Timestamp::Absolute(ns),
+            _ => Timestamp::Relative(ns),
+        }
+    }
+
+    /// What to wait for when there is nothing to do.
+    pub(super) fn wait<P: Policy<Buffer>>(&self, aligner: &Aligner<Buffer, P>) -> Result<Pause> {
+        if self.inputs.iter().all(|input| input.refused.is_some() || input.has_ended) {
+            let full = aligner.stall().map_or("an input", |stall| &self.inputs[stall.full].name);
+            return Err(Error::Refused(format!(
+                "`{full}` is full while it waits for the others: give it a larger `depth` or a `timeout_ms`"
+            )));
+        }
+        Ok(match aligner.deadline_ns() {
+            Some(deadline_ns) => Pause::Until(self.started + Duration::from_nanos(deadline_ns.max(0) as u64)),
+            None => Pause::NeedInput,
+        })
+    }
+
+    /// Tells the user what came of it, if something was left out.
+    pub(super) fn note<P: Policy<Buffer>>(&self, io: &Io, aligner: &Aligner<Buffer, P>) {
+        let mut counts = Vec::new();
+        for (port, input) in self.inputs.iter().enumerate() {
+            let counters = aligner.counters(port);
+            let reasons = Reason::ALL.iter().filter(|reason| counters.dropped(**reason) > 0);
+            counts.extend(
+                reasons.map(|reason| format!("{} {reason} on `{}`", counters.dropped(*reason), input.name)),
+            );
+        }
+        let (rows, degraded) = (aligner.sets(), aligner.degraded());
+        if !counts.is_empty() || degraded > 0 {
+            let not_used = if counts.is_empty() { "nothing".to_owned() } else { counts.join(", ") };
+            io.note(&format!("{rows} rows, {degraded} of them degraded; not used: {not_used}"));
+        }
+    }
+}
+
+impl TimedInput {
+    /// Reads the values of a buffer.
+    pub(super) fn read(&self, buffer: &Buffer, values: &mut Vec<f64>) -> Result<()> {
+        values.clear();
+        buffer.read_samples(values)?;
+        if values.len() == self.columns {
+            return Ok(());
+        }
+        Err(Error::StreamMismatch {
+            port: self.name.clone(),
+            expected: format!("{} columns, as at first", self.columns),
+            found: format!("{}", values.len()),
+        })
+    }
+}
+
+pub(super) fn ns(ms: f64) -> u64 {
+    (ms * 1e6).round() as u64
+}
+
+fn position(names: &[String], param: &str, name: &str) -> Result<usize> {
+    names.iter().position(|input| input == name).ok_or_else(|| Error::BadParameter {
+        name: param.to_owned(),
+        expected: format!("one of the inputs ({})", names.join(", ")),
+        found: format!("`{name}`"),
+    })
+}
+
+/// The value of a parameter that holds one number for all inputs or one for each.
+fn each(params: &Params, param: &str, inputs: usize) -> Result<Vec<Option<f64>>> {
+    let numbers: Option<Vec<f64>> = params.get(param);
+    match numbers.as_deref() {
+        None => Ok(vec![None; inputs]),
+        Some([all]) => Ok(vec![Some(*all); inputs]),
+        Some(numbers) if numbers.len() == inputs => Ok(numbers.iter().copied().map(Some).collect()),
+        Some(numbers) => Err(Error::BadParameter {
+            name: param.to_owned(),
+            expected: format!("1 number or {inputs}, one for each input"),
+            found: numbers.len().to_string(),
+        }),
+    }
+}
+
+fn config(params: &Params, optional: &[bool]) -> Result<Config> {
+    let inputs = optional.len();
+    let disorder = each(params, "disorder_ms", inputs)?;
+    let timeout = each(params, "timeout_ms", inputs)?;
+    let depth = each(params, "depth", inputs)?;
+    if optional.iter().all(|optional| *optional) {
+        return Err(Error::Refused("`optional` names every input: at least one must be required".to_owned()));
+    }
+    let port = |port: usize| PortConfig {
+        disorder_ns: ns(disorder[port].unwrap_or(0.0)),
+        depth: depth[port].unwrap_or(64.0).max(2.0) as usize,
+        timeout_ns: timeout[port].map(ns),
+        optional: optional[port],
+    };
+    let overflow: String = params.get("overflow");
+    Ok(Config {
+        ports: (0..inputs).map(port).collect(),
+        overflow: match overflow.as_str() {
+            "async" => Overflow::Async,
+            "hybrid" => Overflow::Hybrid { deadline_ns: ns(params.get("deadline_ms")) },
+            _ => Overflow::Sync,
+        },
+        emit_partial: false,
+    })
+}
