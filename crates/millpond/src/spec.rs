@@ -157,7 +157,8 @@ impl Port {
         }
     }
 
-    /// One port for each name in the parameter `names_param`, which must be of the kind [`Param::names`].
+    /// One port for each name in the parameter `names_param`, which must be of the kind [`Param::names`]; none if it is optional and
+    /// not given.
     pub fn one_for_each(names_param: &str, doc: &str) -> Self {
         Self { one_for_each: Some(names_param.into()), ..Self::new("*", doc) }
     }
@@ -227,8 +228,12 @@ impl Port {
         match &self.one_for_each {
             None => vec![self.clone()],
             Some(param) => {
-                let names: Vec<String> = params.get(param);
-                names.into_iter().map(|name| Port { name, one_for_each: None, ..self.clone() }).collect()
+                let names: Option<Vec<String>> = params.get(param);
+                names
+                    .into_iter()
+                    .flatten()
+                    .map(|name| Port { name, one_for_each: None, ..self.clone() })
+                    .collect()
             }
         }
     }

@@ -45,7 +45,7 @@ blocks.lines = { type = "print" }
             )
             .param(
                 Param::names("onto", "instead of a rate: the name of an input whose stamps are the moments")
-                    .default(Vec::<String>::new()),
+                    .optional(),
             )
             .param(
                 Param::float("max_gap_ms", "how far apart neighbours may be")
@@ -65,7 +65,7 @@ blocks.lines = { type = "print" }
     }
 
     fn new(params: &Params) -> Result<Self> {
-        let onto: Vec<String> = params.get("onto");
+        let onto: Vec<String> = params.get::<Option<_>>("onto").unwrap_or_default();
         let max_gap_ns = params.get::<Option<f64>>("max_gap_ms").map(ns);
         let policy = match (params.get::<Option<u32>>("rate_hz"), onto.as_slice()) {
             (Some(rate_num), []) => {
