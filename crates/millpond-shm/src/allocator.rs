@@ -24,7 +24,7 @@ const BATCH: usize = 16;
 const BATCH_BYTES: u64 = 1 << 20;
 /// How many allocations ahead a slot's lines are asked for: several hand-overs take as long as one transfer between cores.
 const PREFETCH_AHEAD: usize = 8;
-/// How many slots `allocate_recent` tries before it goes on as `allocate` does.
+/// How many slots `try_allocate_recent` tries before it goes on as `try_allocate` does.
 const RECENT: usize = 8;
 const LONGEST_NAP: Duration = Duration::from_millis(1);
 
@@ -71,14 +71,8 @@ impl Allocator {
     /// A buffer taken by a process that is killed is free again after recovery.
     #[inline(always)]
     pub fn allocate(&mut self, len_bytes: usize) -> Result<BufferMut> {
-        let pond = self.session.attachment();
-        // The usual case, small enough to be inlined: the fitting pool's oldest slot is free again.
-        if !pond.is_forked()
-            && pond.control.header().pool_epoch.load(Ordering::Relaxed) == self.pool_epoch
-            && let Some(candidates) = self.pools.iter_mut().find(|c| c.pool.block_bytes >= len_bytes as u64)
-            && let Some(fresh) = candidates.try_oldest(pond)
-        {
-            return Ok(BufferMut::allocated(candidates.pool, fresh.slot, fresh.record, len_bytes));
+        if let Some(buffer) = self.try_oldest(len_bytes) {
+            return Ok(buffer);
         }
         // An error comes by another way than the buffer, which so stays in registers; see `Output::is_simple_for`.
         match self.allocate_slowly(len_bytes) {
@@ -87,22 +81,47 @@ impl Allocator {
         }
     }
 
-    /// As [`allocate`](Self::allocate), but takes a slot that was given back a moment ago if there is one, instead of the one that
+    /// The usual case, small enough to be inlined: the fitting pool's oldest slot is free again.
+    #[inline(always)]
+    fn try_oldest(&mut self, len_bytes: usize) -> Option<BufferMut> {
+        let pond = self.session.attachment();
+        if pond.is_forked() || pond.control.header().pool_epoch.load(Ordering::Relaxed) != self.pool_epoch {
+            return None;
+        }
+        let candidates = self.pools.iter_mut().find(|c| c.pool.block_bytes >= len_bytes as u64)?;
+        let fresh = candidates.try_oldest(pond)?;
+        Some(BufferMut::allocated(candidates.pool, fresh.slot, fresh.record, len_bytes))
+    }
+
+    /// As [`allocate`](Self::allocate), but `None` instead of [`Error::PoolExhausted`], whose text costs a look at every buffer of
+    /// the pool: for a party that will try again.
+    ///
+    /// # Errors
+    /// As `allocate`, but for that one.
+    #[inline]
+    pub fn try_allocate(&mut self, len_bytes: usize) -> Result<Option<BufferMut>> {
+        match self.try_oldest(len_bytes) {
+            Some(buffer) => Ok(Some(buffer)),
+            None => self.search(len_bytes),
+        }
+    }
+
+    /// As [`try_allocate`](Self::try_allocate), but takes a slot that was given back a moment ago if there is one, instead of the one that
     /// was handed out longest ago: for a chain of blocks that one core runs, whose few buffers then stay in its cache.
     ///
     /// # Errors
-    /// As `allocate`.
+    /// As `try_allocate`.
     #[inline]
-    pub fn allocate_recent(&mut self, len_bytes: usize) -> Result<BufferMut> {
+    pub fn try_allocate_recent(&mut self, len_bytes: usize) -> Result<Option<BufferMut>> {
         let pond = self.session.attachment();
         if !pond.is_forked()
             && pond.control.header().pool_epoch.load(Ordering::Relaxed) == self.pool_epoch
             && let Some(candidates) = self.pools.iter_mut().find(|c| c.pool.block_bytes >= len_bytes as u64)
             && let Some(fresh) = candidates.try_first(pond)
         {
-            return Ok(BufferMut::allocated(candidates.pool, fresh.slot, fresh.record, len_bytes));
+            return Ok(Some(BufferMut::allocated(candidates.pool, fresh.slot, fresh.record, len_bytes)));
         }
-        self.allocate(len_bytes)
+        self.try_allocate(len_bytes)
     }
 
     #[cold]
@@ -114,10 +133,16 @@ impl Allocator {
     #[cold]
     #[inline(never)]
     fn allocate_slowly(&mut self, len_bytes: usize) -> Option<BufferMut> {
-        self.search(len_bytes).map_err(|error| self.error = Some(error)).ok()
+        self.error = match self.search(len_bytes) {
+            Ok(Some(buffer)) => return Some(buffer),
+            Ok(None) => Some(self.exhausted(len_bytes)),
+            Err(error) => Some(error),
+        };
+        None
     }
 
-    fn search(&mut self, len_bytes: usize) -> Result<BufferMut> {
+    /// A claimed buffer of the smallest pool that has one; `None`: none of those that fit has one, which is counted.
+    fn search(&mut self, len_bytes: usize) -> Result<Option<BufferMut>> {
         let pond = self.session.attachment();
         pond.check_fork()?;
         if pond.control.header().pool_epoch.load(Ordering::Acquire) != self.pool_epoch {
@@ -127,10 +152,25 @@ impl Allocator {
         for candidates in self.pools.iter_mut().filter(|c| c.pool.block_bytes >= len_bytes as u64) {
             fits = true;
             if let Some(fresh) = candidates.take(pond)? {
-                return Ok(BufferMut::allocated(candidates.pool, fresh.slot, fresh.record, len_bytes));
+                let buffer = BufferMut::allocated(candidates.pool, fresh.slot, fresh.record, len_bytes);
+                return Ok(Some(buffer));
             }
         }
-        Err(self.exhausted(len_bytes, fits))
+        if !fits {
+            let largest = self.pools.iter().map(|c| c.pool.block_bytes).max().unwrap_or(0);
+            return Err(Error::BufferTooLarge { pond: pond.name.clone(), wanted: len_bytes, largest });
+        }
+        for candidates in self.fitting(len_bytes) {
+            if let Some(record) = pond.control.pool(candidates.pool.index.into()) {
+                record.exhausted.fetch_add(1, Ordering::Relaxed);
+                crash_point!(ExhaustedCounted);
+            }
+        }
+        Ok(None)
+    }
+
+    fn fitting(&self, len_bytes: usize) -> impl Iterator<Item = &Candidates> {
+        self.pools.iter().filter(move |c| c.pool.block_bytes >= len_bytes as u64)
     }
 
     /// As [`allocate`](Self::allocate), but waits up to `timeout` for a buffer to be given back.
@@ -139,9 +179,8 @@ impl Allocator {
     /// As `allocate`, after the timeout; errors that waiting cannot mend come at once.
     #[inline(always)]
     pub fn allocate_timeout(&mut self, len_bytes: usize, timeout: Duration) -> Result<BufferMut> {
-        match self.allocate(len_bytes) {
-            Err(Error::PoolExhausted { .. }) => {}
-            other => return other,
+        if let Some(buffer) = self.try_oldest(len_bytes) {
+            return Ok(buffer);
         }
         match self.wait_for_a_buffer(len_bytes, timeout) {
             Some(buffer) => Ok(buffer),
@@ -156,13 +195,14 @@ impl Allocator {
         let mut nap = Duration::from_micros(20);
         loop {
             let left = timeout.saturating_sub(start.elapsed());
-            match self.search(len_bytes) {
-                Ok(buffer) => return Some(buffer),
-                Err(Error::PoolExhausted { .. }) if !left.is_zero() && !self.session.stop_requested() => {}
-                Err(error) => {
-                    self.error = Some(error);
-                    return None;
-                }
+            self.error = match self.search(len_bytes) {
+                Ok(Some(buffer)) => return Some(buffer),
+                Ok(None) if !left.is_zero() && !self.session.stop_requested() => None,
+                Ok(None) => Some(self.exhausted(len_bytes)),
+                Err(error) => Some(error),
+            };
+            if self.error.is_some() {
+                return None;
             }
             // A release is one store and tells nobody, so this looks again soon; recovery rings.
             let header = self.session.control.header();
@@ -188,19 +228,12 @@ impl Allocator {
         self.pools.sort_by_key(|c| (c.pool.block_bytes, c.pool.index));
     }
 
+    /// Who has the buffers. Looks at every one of the pools that fit.
     #[cold]
-    fn exhausted(&self, wanted: usize, fits: bool) -> Error {
+    fn exhausted(&self, wanted: usize) -> Error {
         let pond = self.session.name.clone();
-        if !fits {
-            let largest = self.pools.iter().map(|c| c.pool.block_bytes).max().unwrap_or(0);
-            return Error::BufferTooLarge { pond, wanted, largest };
-        }
         let mut details = String::new();
-        for candidates in self.pools.iter().filter(|c| c.pool.block_bytes >= wanted as u64) {
-            if let Some(record) = self.session.control.pool(candidates.pool.index.into()) {
-                record.exhausted.fetch_add(1, Ordering::Relaxed);
-                crash_point!(ExhaustedCounted);
-            }
+        for candidates in self.fitting(wanted) {
             let _ = write!(details, "\n  {}", describe_use(&self.session.control, candidates.pool));
         }
         Error::PoolExhausted { pond, wanted, details }

@@ -128,6 +128,15 @@ impl Output {
         self.allocator.allocate(len_bytes)
     }
 
+    /// Takes a buffer, if there is one; see [`Allocator::try_allocate`].
+    ///
+    /// # Errors
+    /// See there.
+    #[inline]
+    pub fn try_allocate(&mut self, len_bytes: usize) -> Result<Option<BufferMut>> {
+        self.allocator.try_allocate(len_bytes)
+    }
+
     /// Takes a buffer, waiting for one; see [`Allocator::allocate_timeout`].
     ///
     /// # Errors

@@ -135,6 +135,9 @@ fn exhaustion_says_what_and_who_holds_it_and_where_the_free_ones_are() {
     }
     assert!(in_theirs > 0 && in_theirs <= 8, "{in_theirs} free slots are out of reach");
     assert_eq!(monitor.snapshot().pools[0].exhausted, 1);
+    assert!(out.try_allocate(200).unwrap().is_none());
+    assert!(matches!(out.try_allocate(257), Err(Error::BufferTooLarge { .. })));
+    assert_eq!(monitor.snapshot().pools[0].exhausted, 2);
     // What it had is ours once it is dead: its share, and what it held.
     holder.kill();
     eventually("all but ours is free", || monitor.check().used == taken.len() as u64 + 3);

@@ -19,11 +19,11 @@ impl SharedAllocator {
         Self { allocator: Arc::new(Mutex::new(pond.allocator())), recent_first }
     }
 
-    /// A new buffer.
-    pub(crate) fn allocate(&self, bytes: usize) -> millpond_shm::Result<BufferMut> {
+    /// A new buffer; `None` if none is free now.
+    pub(crate) fn try_allocate(&self, bytes: usize) -> millpond_shm::Result<Option<BufferMut>> {
         self.with(|allocator| match self.recent_first {
-            true => allocator.allocate_recent(bytes),
-            false => allocator.allocate(bytes),
+            true => allocator.try_allocate_recent(bytes),
+            false => allocator.try_allocate(bytes),
         })
     }
 

@@ -190,9 +190,9 @@ impl Io {
         let bytes = shape.iter().map(|extent| *extent as usize).product::<usize>() * dtype.size_bytes();
         let index = self.output_index(output);
         self.outputs[index].check_open()?;
-        let mut buffer = match self.party.allocator.allocate(bytes) {
-            Ok(buffer) => buffer,
-            Err(error) => return Err(self.starved(error)),
+        let Some(mut buffer) = self.party.allocator.try_allocate(bytes)? else {
+            self.starved = true;
+            return Err(Pause::OutputFull);
         };
         buffer.set_array(dtype, shape)?;
         let port = &mut self.outputs[index];
