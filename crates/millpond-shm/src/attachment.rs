@@ -92,12 +92,19 @@ impl Attachment {
                 found: "the kernel (or a seccomp filter) refuses it here".to_owned(),
             });
         }
+        let clones = control.table_slots() as usize * MAX_REFERENCES;
+        let clones = bytemuck::try_zeroed_slice_box(clones).map_err(|()| Error::OutOfMemory {
+            what: format!("the table of handles of pond `{name}`"),
+            problem: format!("{} bytes of address space wanted", clones * size_of::<u32>()),
+        })?;
         let (wake_read, wake_write) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)
                 .doing(|| "make a pipe".to_owned())?;
         let control_inode =
             rustix::fs::fstat(&control_fd).doing(|| "look at the control segment".to_owned())?.st_ino;
         let identity = Identity::own().doing(|| "identify this process".to_owned())?;
+        // Where the kernel (or a seccomp filter) has no pidfds, no death would ever be noticed.
+        identity.open().doing(|| "open a pidfd".to_owned())?;
         let me = claim_process_slot(name, &control, identity, control_inode)?;
         crash_point!(JoinClaimed);
         let process = control.process(me.into()).ok_or_else(|| too_many_processes(name))?;
@@ -113,11 +120,10 @@ impl Attachment {
         process.recovery_stage.store(0, Ordering::Relaxed);
         crash_point!(JoinWritten);
         process.state.store(PROCESS_LIVE << 56 | u64::from(identity.pid), Ordering::Release);
-        let clones = control.table_slots() as usize * MAX_REFERENCES;
         Ok(Attachment {
             name: name.to_owned(),
             pools: PoolMaps::new(),
-            clones: bytemuck::zeroed_slice_box(clones),
+            clones,
             stock: Mutex::new(ShareStock::default()),
             unfinished: Mutex::new(HashMap::new()),
             registry: Mutex::new(()),
@@ -201,12 +207,18 @@ impl Attachment {
     /// Whether the kernel says that the process of this slot is gone. That its slot says dead is not enough: a process on its way
     /// out says so itself while it gives back what it held. Only one that called `exec` is dead with a living pid.
     pub(crate) fn has_died(&self, slot: u16) -> bool {
-        let Some(process) = self.control.process(slot.into()) else { return false };
-        self.has_died_as(slot, process.state.load(Ordering::Acquire))
+        self.word_of_dead(slot).is_some()
+    }
+
+    /// As [`has_died`](Self::has_died); the word of the slot that names the dead process. Recovery goes by the word: joining takes
+    /// no lock, so the slot of one that died while joining may name a living process by then.
+    pub(crate) fn word_of_dead(&self, slot: u16) -> Option<u64> {
+        let word = self.control.process(slot.into())?.state.load(Ordering::Acquire);
+        self.has_died_as(slot, word).then_some(word)
     }
 
     /// Whether the process that this word of the slot names is gone.
-    pub(crate) fn has_died_as(&self, slot: u16, word: u64) -> bool {
+    fn has_died_as(&self, slot: u16, word: u64) -> bool {
         let Some(process) = self.control.process(slot.into()) else { return false };
         let identity = identity_of(process, word);
         match word >> 56 {

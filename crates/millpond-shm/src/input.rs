@@ -360,7 +360,7 @@ impl Input {
             let known = self.lanes.iter().position(|l| l.end.index == index);
             match known {
                 Some(at) if self.lanes[at].is_closed_and_drained() => {
-                    self.lanes.remove(at);
+                    self.lanes.remove(at).forget_taken();
                     registry.leave_as_consumer(index, self.consumer);
                 }
                 Some(_) => {}
@@ -373,8 +373,12 @@ impl Input {
         let port = self.port_index;
         let consumer = self.consumer;
         self.lanes.retain(|l| {
-            l.end.record.to_port.load(Ordering::Relaxed) == port
-                && l.end.record.consumers[consumer].load(Ordering::Relaxed) == me
+            let ours = l.end.record.to_port.load(Ordering::Relaxed) == port
+                && l.end.record.consumers[consumer].load(Ordering::Relaxed) == me;
+            if !ours {
+                l.forget_taken();
+            }
+            ours
         });
         self.simple = matches!(&self.lanes[..], [l] if !l.end.shared && l.finisher.is_none() && !l.broken);
         match corrupt {
@@ -389,6 +393,13 @@ impl Lane {
         let next = end.record.head.load(Ordering::Acquire);
         let finisher = (redeliver && !end.shared).then(|| Arc::new(Finisher::new(&end)));
         Lane { end, next, finisher, told: 0, ended: false, broken: false }
+    }
+
+    /// The lane is somebody else's from now on: buffers taken from it that are still held must not move its head.
+    fn forget_taken(&self) {
+        if let Some(finisher) = &self.finisher {
+            finisher.let_go();
+        }
     }
 
     /// The next position to take.
@@ -529,11 +540,11 @@ impl Lane {
     }
 
     fn has_news(&self) -> bool {
-        !self.broken
-            && (self.end.lane.published(self.position()).is_some()
-                || self.unsaid_loss().is_some()
-                || self.is_closed_and_drained()
-                || (!self.ended && self.is_at_end()))
+        self.is_closed_and_drained()
+            || !self.broken
+                && (self.end.lane.published(self.position()).is_some()
+                    || self.unsaid_loss().is_some()
+                    || (!self.ended && self.is_at_end()))
     }
 
     fn is_at_end(&self) -> bool {
@@ -553,12 +564,12 @@ impl Lane {
         (lost && self.end.record.producer_presence.load(Ordering::Acquire) == presence).then_some(presence)
     }
 
-    /// The connection was removed, its sender has let go, and nothing waits.
+    /// The connection was removed, its sender has let go, and nothing waits that could be taken.
     fn is_closed_and_drained(&self) -> bool {
         let record = self.end.record;
         record.state.load(Ordering::Acquire) == LANE_CLOSING
             && record.producer.load(Ordering::Acquire) == 0
-            && self.end.lane.published(self.position()).is_none()
+            && (self.broken || self.end.lane.published(self.position()).is_none())
     }
 
     #[cold]
@@ -637,6 +648,11 @@ impl Finisher {
         crash_point!(CloseHeadMoved);
     }
 
+    /// The connection is gone while buffers are still held: they are held like any other buffer.
+    fn let_go(&self) {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+    }
+
     /// The last handle of a taken entry is gone. Entries finish in order: a gap would look like a finished one to recovery.
     fn finish(&self, pond: &'static Attachment, reference: Reference) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -665,7 +681,8 @@ impl Finisher {
             crash_point!(FinishDone);
             moved = true;
         }
-        drop(taken);
+        // Before the lock is given back: the port, which waits for it when it closes, keeps the process attached. Once the last
+        // token is released, nothing else does.
         if moved {
             pond.light_fence();
             pond.ring_if_asleep(self.record.producer_waiter.load(Ordering::Relaxed));

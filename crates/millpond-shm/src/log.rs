@@ -93,7 +93,7 @@ fn write_line(pond: &Attachment, block: &str, level: Level, text: &str) {
     let number = header.log_lines.fetch_add(1, Ordering::Relaxed);
     crash_point!(LogNumbered);
     let Some(record) = pond.control.log_line(number) else { return };
-    let complete = (number + 1) << WRITER_BITS;
+    let complete = number.wrapping_add(1) << WRITER_BITS;
     let seen = record.state.load(Ordering::Relaxed);
     let busy = seen & ((1 << WRITER_BITS) - 1) != 0;
     let writing = complete | u64::from(pond.me);

@@ -629,7 +629,8 @@ pub(crate) fn message_totals(control: &crate::control::Control) -> MessageTotals
             sum.accepted += u64::from(word.accepted());
             sum.lost += u64::from(word.lost());
             sum.waiting += waiting;
-            sum.received += u64::from(word.accepted().wrapping_sub(word.lost())) - waiting;
+            let settled = u64::from(word.accepted().wrapping_sub(word.lost()));
+            sum.received += settled.saturating_sub(waiting); // saturating: a stray write may say anything
         }
     }
     sum

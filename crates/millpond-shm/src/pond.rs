@@ -2,7 +2,7 @@
 
 use crate::allocator::Allocator;
 use crate::attachment::{Attachment, Role, Session};
-use crate::control::{Control, MAX_TABLE_SLOTS};
+use crate::control::{Control, MAX_TABLE_SLOTS, PROCESS_LIVE};
 use crate::error::{Context, Error, Result};
 use crate::input::Input;
 use crate::layout::{self, BLOCK_COUNTERS, Tables};
@@ -479,7 +479,8 @@ pub(crate) fn leave(attachment: &Attachment) -> Result<()> {
         }
     }
     drop(directory);
-    let word = attachment.lock_registry()?.give_back_all(attachment.me);
+    let own = PROCESS_LIVE << 56 | u64::from(std::process::id());
+    let word = attachment.lock_registry()?.give_back_all(attachment.me, own);
     if let Some(word) = word {
         crash_point!(LeaveGivenBack);
         attachment.free_process_slot(attachment.me, word);

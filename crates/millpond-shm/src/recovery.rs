@@ -31,30 +31,32 @@ impl Registry<'_> {
         suspects.sort_unstable(); // those whose recovery was cut off first
         let mut recovered = 0;
         for (_, slot) in suspects {
-            if slot != self.pond.me && self.pond.has_died(slot) {
-                self.recover(slot);
+            if slot != self.pond.me
+                && let Some(word) = self.pond.word_of_dead(slot)
+            {
+                self.recover(slot, word);
                 recovered += 1;
             }
         }
         recovered
     }
 
-    /// Recovers one process whose death is certain.
-    pub(crate) fn recover(&self, dead: ProcessSlot) {
+    /// Recovers one process, which this word of the slot names, and whose death is certain.
+    pub(crate) fn recover(&self, dead: ProcessSlot, word: u64) {
         // A recovery that was cut off after counting must end first: this one would overwrite its counts.
         let begun = |p: &Process| p.recovery_stage.load(Ordering::Acquire) != 0;
-        let cut_off: Vec<ProcessSlot> = self
+        let cut_off: Vec<(ProcessSlot, u64)> = self
             .pond
             .control
             .processes()
             .filter(|(slot, p, state, _)| *slot != dead && *state == PROCESS_DEAD && begun(p))
-            .map(|(slot, ..)| slot)
+            .map(|(slot, p, ..)| (slot, p.state.load(Ordering::Acquire)))
             .collect();
-        cut_off.into_iter().chain([dead]).for_each(|slot| self.recover_one(slot));
+        cut_off.into_iter().chain([(dead, word)]).for_each(|(slot, word)| self.recover_one(slot, word));
     }
 
-    fn recover_one(&self, dead: ProcessSlot) {
-        let Some(word) = self.give_back_all(dead) else { return };
+    fn recover_one(&self, dead: ProcessSlot, word: u64) {
+        let Some(word) = self.give_back_all(dead, word) else { return };
         let header = self.pond.control.header();
         header.recoveries.fetch_add(1, Ordering::Relaxed);
         crash_point!(RecoverCounted);
@@ -65,23 +67,22 @@ impl Registry<'_> {
         futex::wake_all(&header.allocation_bell);
     }
 
-    /// R1 to R5 for a process that is dead, or for this very process on its way out. Its slot then says dead, with this word;
-    /// `None`: it is free already.
-    pub(crate) fn give_back_all(&self, dead: ProcessSlot) -> Option<u64> {
+    /// R1 to R5 for a process that is dead, or for this very process on its way out, which this word of its slot names. Its slot
+    /// then says dead, with the word that is returned; `None`: there is nothing of it any more.
+    pub(crate) fn give_back_all(&self, dead: ProcessSlot, word: u64) -> Option<u64> {
         let process = self.pond.control.process(dead.into())?;
-        let word = process.state.load(Ordering::Acquire);
         if word >> 56 == PROCESS_FREE {
             return None;
         }
         if word >> 56 == PROCESS_JOINING {
             // It had nothing yet. Joining takes no lock, so another process may be claiming the slot right now.
-            if self.pond.has_died_as(dead, word) {
-                self.pond.free_process_slot(dead, word);
-            }
+            self.pond.free_process_slot(dead, word);
             return None;
         }
-        let word = PROCESS_DEAD << 56 | word & 0xffff_ffff;
-        process.state.store(word, Ordering::Release);
+        let marked = PROCESS_DEAD << 56 | word & 0xffff_ffff;
+        // By compare-and-swap: if the slot has another word by now, another process is in it, and alive.
+        process.state.compare_exchange(word, marked, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        let word = marked;
         crash_point!(RecoverMarked);
         let lanes = self.lanes_of(dead);
         // A recovery that was cut off goes on at its stage: once the losses are counted, R1 is done.
@@ -95,7 +96,7 @@ impl Registry<'_> {
         let unpublished = self.unpublished_positions(dead, &lanes); // R2
         self.free_tokens(dead, process, &unpublished); // R3
         self.help_shared_lanes(&lanes); // R4
-        self.detach_everywhere(dead, &lanes); // R5
+        self.detach_everywhere(dead); // R5
         self.give_back_shares(dead);
         crate::log::forget_unfinished(self.pond, dead);
         self.give_back_mail(dead);
@@ -285,10 +286,11 @@ impl Registry<'_> {
     }
 
     /// R5: tells the other ends, then clears the dead process from lanes, ports, blocks and waiters.
-    fn detach_everywhere(&self, dead: ProcessSlot, lanes: &[(u32, &LaneRecord, Lane<'_>)]) {
+    fn detach_everywhere(&self, dead: ProcessSlot) {
         let dead = u32::from(dead);
-        for (index, ..) in lanes {
-            self.clear_lane(*index, dead);
+        // All of them, also those whose ring a stray write has made unusable: nothing may name a free slot.
+        for (index, _) in self.pond.control.live_lanes() {
+            self.clear_lane(index, dead);
         }
         for (_, port) in self.pond.control.used_ports() {
             if port.owners[..MAX_CONSUMERS].iter().any(|o| o.load(Ordering::Relaxed) == dead) {
@@ -354,5 +356,35 @@ impl crate::attachment::Attachment {
             return Ok(0);
         }
         Ok(self.lock_registry()?.recover_all_dead())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::control::{PROCESS_JOINING, PROCESS_LIVE};
+    use crate::sync::Ordering;
+    use crate::{Pond, PondConfig, Role};
+
+    /// A process that died while joining is found dead; before it is recovered another one takes over its slot, and is alive.
+    #[test]
+    fn who_took_over_a_dead_ones_slot_is_not_recovered_in_its_place() {
+        let name = format!("u-slot-{}", std::process::id());
+        let config = PondConfig { pools: Vec::new(), table_slots: 1 };
+        let pond = Pond::create(&name, &config, Role::Worker).unwrap();
+        let attachment = pond.session().attachment();
+        let slot = 100;
+        let process = attachment.control.process(slot.into()).unwrap();
+        let dead = PROCESS_JOINING << 56 | 0x3fff_ffff; // no pid is that large
+        process.state.store(dead, Ordering::Release);
+        let word = attachment.word_of_dead(slot).unwrap();
+        assert_eq!(word, dead);
+        let me = attachment.control.process(attachment.me.into()).unwrap();
+        let start_time = me.start_time.load(Ordering::Relaxed);
+        let living = PROCESS_LIVE << 56 | u64::from(std::process::id());
+        process.start_time.store(start_time, Ordering::Relaxed);
+        process.state.store(living, Ordering::Release);
+        attachment.lock_registry().unwrap().recover(slot, word);
+        assert_eq!(process.state.load(Ordering::Acquire), living);
+        process.state.store(0, Ordering::Release);
     }
 }

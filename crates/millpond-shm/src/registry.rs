@@ -53,6 +53,9 @@ pub(crate) fn check_name(what: &'static str, name: &str) -> Result<()> {
     Err(Error::InvalidName { what, name: name.to_owned(), reason })
 }
 
+/// Where a connection leads whose port was removed: no port has this index.
+const NO_PORT: u32 = u32::MAX;
+
 fn split_port(port: &str) -> Result<(&str, &str)> {
     let Some((block, name)) = port.split_once('.') else {
         return Err(Error::InvalidName {
@@ -169,6 +172,14 @@ impl Registry<'_> {
             self.close_lane(lane);
             crash_point!(RemoveLane);
         }
+        // A connection whose other end has not let go yet must not turn up at the next port with this index.
+        for (_, lane) in self.pond.control.live_lanes() {
+            for end in [&lane.from_port, &lane.to_port] {
+                if of_block(end.load(Ordering::Relaxed)) {
+                    end.store(NO_PORT, Ordering::Relaxed);
+                }
+            }
+        }
         for (_, port) in ports {
             port.direction.store(0, Ordering::Release);
             crash_point!(RemovePort);
@@ -269,8 +280,10 @@ impl Registry<'_> {
 
     /// Recovers whoever stands in `owner` if it is dead; `true`: the place is free now.
     fn vacate(&self, owner: u32) -> bool {
-        if owner != 0 && u16::try_from(owner).is_ok_and(|o| self.pond.has_died(o)) {
-            self.recover(owner as u16);
+        if let Ok(slot) = u16::try_from(owner)
+            && let Some(word) = self.pond.word_of_dead(slot)
+        {
+            self.recover(slot, word);
         }
         owner == 0 || !self.pond.is_listed(owner)
     }
@@ -713,7 +726,7 @@ impl Registry<'_> {
                     && token.load(Ordering::Relaxed) == queued
                 {
                     // What the count will be, first: cut off behind the release, it is made good from here.
-                    lane.dropped_after.store(dropped.map_or(0, counted) + 1, Ordering::Relaxed);
+                    lane.dropped_after.store(dropped.map_or(0, counted).wrapping_add(1), Ordering::Relaxed);
                     crash_point!(TeardownNoted);
                     token.store(0, Ordering::Release);
                     crash_point!(TeardownReleased);

@@ -41,7 +41,7 @@ pub(crate) struct Entry {
 /// The locked directory: nobody else creates, attaches or leaves while it is held. Given back by the kernel on death.
 pub(crate) struct Directory {
     path: PathBuf,
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 /// Where this user's ponds are found: `MILLPOND_RUNTIME_DIR`, else `/run/user/UID/millpond`, else `/tmp/millpond-UID`.
@@ -53,6 +53,13 @@ pub(crate) fn directory_path() -> PathBuf {
     let run = PathBuf::from(format!("/run/user/{uid}"));
     let ours = std::fs::symlink_metadata(&run).is_ok_and(|m| m.is_dir() && m.uid() == uid);
     if ours { run.join("millpond") } else { PathBuf::from(format!("/tmp/millpond-{uid}")) }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that another thread has forked meanwhile has the same open file, and keeps it locked.
+        let _ = rustix::fs::flock(&self.lock, FlockOperation::Unlock);
+    }
 }
 
 impl Directory {
@@ -87,7 +94,7 @@ impl Directory {
         let (mut looked, mut holder, mut pause) = (since, None, SHORTEST_PAUSE);
         loop {
             match rustix::fs::flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Directory { path, _lock: dir }),
+                Ok(()) => return Ok(Directory { path, lock: dir }),
                 Err(rustix::io::Errno::WOULDBLOCK) if since.elapsed() < LOCK_DEADLINE => {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -267,6 +274,14 @@ mod tests {
         for text in ["", "hello", "millpond rendezvous 1\nmember 1 x 2 3", "millpond rendezvous 1\nuuid zz"] {
             assert!(parse(text).is_err(), "{text:?} was taken");
         }
+    }
+
+    #[test]
+    fn a_forked_child_does_not_keep_the_directory_locked() {
+        let locked = Directory::lock().unwrap();
+        let _inherited = rustix::io::dup(&locked.lock).unwrap(); // the same open file, as a child has it
+        drop(locked);
+        drop(Directory::lock().unwrap());
     }
 
     #[test]

@@ -89,11 +89,12 @@ impl Watcher {
             let Some(process) = self.pond.control.process(slot.into()) else { continue };
             let word = process.state.load(Ordering::Acquire);
             match identity_of(process, word).open() {
-                Some(pidfd) => {
+                Ok(Some(pidfd)) => {
                     self.watched.insert(slot, (word, pidfd));
                 }
-                None if process.state.load(Ordering::Acquire) == word => return true,
-                None => {}
+                Ok(None) if process.state.load(Ordering::Acquire) == word => return true,
+                // It is gone meanwhile; or no descriptor is to be had, and the next heartbeat tries again.
+                Ok(None) | Err(_) => {}
             }
         }
         false
@@ -139,9 +140,9 @@ impl Watcher {
         for &slot in self.watched.keys() {
             if self.pond.has_called_exec(slot)
                 && let Ok(registry) = self.pond.lock_registry()
-                && self.pond.has_called_exec(slot)
+                && let Some(word) = self.pond.word_after_exec(slot)
             {
-                registry.recover(slot);
+                registry.recover(slot, word);
             }
         }
     }
@@ -150,13 +151,19 @@ impl Watcher {
 impl Attachment {
     /// Whether a process lives but has lost its mappings by `exec`. Only one that is stalled is asked.
     pub(crate) fn has_called_exec(&self, slot: ProcessSlot) -> bool {
-        let Some(process) = self.control.process(slot.into()) else { return false };
+        self.word_after_exec(slot).is_some()
+    }
+
+    /// As [`has_called_exec`](Self::has_called_exec); the word of the slot that names the process.
+    fn word_after_exec(&self, slot: ProcessSlot) -> Option<u64> {
+        let process = self.control.process(slot.into())?;
         let word = process.state.load(Ordering::Acquire);
         let beat = process.heartbeat_ns.load(Ordering::Relaxed);
         let identity = identity_of(process, word);
-        word >> 56 == PROCESS_LIVE
+        let called = word >> 56 == PROCESS_LIVE
             && time::monotonic_ns().saturating_sub(beat) > STALLED_AFTER_NS
             && identity.is_alive()
-            && !identity.maps_inode(self.control_inode)
+            && !identity.maps_inode(self.control_inode);
+        called.then_some(word)
     }
 }

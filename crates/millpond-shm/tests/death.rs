@@ -324,6 +324,30 @@ fn with_redelivery_a_buffer_dropped_before_an_earlier_one_is_delivered_again() {
     drop(name);
 }
 
+/// What is still in hand when its connection is gone must not finish entries of the connection that has its place now.
+#[test]
+fn with_redelivery_a_buffer_of_a_removed_connection_leaves_the_next_one_alone() {
+    let (name, pond, monitor) = new_pond("removed", 16, OnReceiverDeath::Wait);
+    let mut out = output(&pond);
+    send(&mut out, 0..3);
+    let mut port = input(&pond, true);
+    let held: Vec<Buffer> = (0..3).map(|_| port.receive_timeout(DEADLINE).unwrap()).collect();
+    pond.disconnect("source.out", "sink.in").unwrap();
+    assert_eq!(out.connections(), 0, "the sender lets go");
+    eventually("so does the receiver", || matches!(port.try_receive(), Err(ReceiveError::NotConnected)));
+    let monitored = Monitor::open(&name).unwrap();
+    eventually("the connection is gone", || monitored.snapshot().connections.is_empty());
+    pond.connect("source.out", "sink.in", &ConnectionConfig::default()).unwrap();
+    send(&mut out, 3..6);
+    drop(held);
+    assert_eq!(connection(&monitor).queued, 3);
+    for i in 3..6 {
+        assert_eq!(port.receive_timeout(DEADLINE).unwrap().sequence(), i);
+    }
+    drop((port, out));
+    assert_nothing_is_left(&monitor);
+}
+
 #[test]
 fn a_killed_competitor_loses_what_it_had_in_hand_and_the_others_go_on() {
     let (name, pond, monitor) = new_pond("competitor", 64, OnReceiverDeath::GiveUp);

@@ -30,6 +30,13 @@ fn child() {
             parent.hang();
         }
         "fork" => fork_and_wait(&parent, &pond),
+        "no descriptors" => {
+            let limit = rustix::process::Rlimit { current: Some(64), maximum: Some(64) };
+            rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+            let open: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+            parent.say(&format!("{} {:?}", open.is_empty(), pond.recover_dead()));
+            assert_eq!(parent.listen(), "end");
+        }
         "exec" => {
             let _held = pond.allocator().allocate(64).unwrap();
             parent.say(&pond.process().to_string());
@@ -190,6 +197,23 @@ fn a_process_that_called_exec_is_reclaimed_and_lives_on() {
     assert!(child.has_ended().is_none(), "it was ended");
     let command = std::fs::read_to_string(format!("/proc/{}/comm", child.pid)).unwrap();
     assert_eq!(command.trim(), "sleep");
+}
+
+/// Nothing can be learned about others without a descriptor, which does not mean that they are dead.
+#[test]
+fn a_process_without_a_descriptor_left_takes_nobody_for_dead() {
+    let (name, pond, monitor) = new_pond("descriptors");
+    let _held = pond.allocator().allocate(64).unwrap();
+    let (mut other, _) = holder(&name);
+    let mut child = Child::spawn("no descriptors", &[("pond", &name)]);
+    assert_eq!(child.line(), "false Ok(0)");
+    let pids = [std::process::id(), other.pid, child.pid];
+    assert!(pids.iter().all(|pid| state_of(&monitor, *pid) == Some("live")));
+    assert_eq!(monitor.check().used, 2);
+    other.kill();
+    child.tell("end");
+    eventually("both are gone", || monitor.snapshot().processes.len() == 1);
+    assert_eq!(monitor.check().used, 1);
 }
 
 #[test]

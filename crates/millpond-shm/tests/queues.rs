@@ -9,6 +9,7 @@ use millpond_shm::{
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
+use support::segment::Segment;
 use support::{Child, DEADLINE, Parent, eventually, unique_name};
 
 #[test]
@@ -521,4 +522,42 @@ fn nothing_is_lost_when_a_connection_is_removed() {
     eventually("it is given back", || monitor.check().used == 0);
     let dropped = monitor.snapshot().ports.iter().map(|p| p.dropped_at_disconnect).sum::<u64>();
     assert_eq!(dropped, 1);
+}
+
+/// A removed block's port gives its place to the next one; a connection that its sender has not let go of does not.
+#[test]
+fn what_was_queued_for_a_removed_block_never_reaches_another() {
+    let (name, pond) = new_pond("removed-block");
+    let monitor = Monitor::open(&name).unwrap();
+    pond.connect("source.out", "old.in", &ConnectionConfig::default()).unwrap();
+    let mut out = output(&pond, "source.out");
+    let buffer = numbered(&mut out, 0);
+    out.send(buffer).unwrap();
+    pond.remove_block("old").unwrap();
+    let mut sink = input(&pond, "new.in");
+    assert!(matches!(sink.try_receive(), Err(ReceiveError::NotConnected)));
+    assert_eq!(out.connections(), 0, "the sender lets go");
+    assert_eq!(monitor.check().used, 0);
+    pond.connect("source.out", "new.in", &ConnectionConfig::default()).unwrap();
+    let buffer = numbered(&mut out, 1);
+    out.send(buffer).unwrap();
+    assert_eq!(number(&sink.receive_timeout(DEADLINE).unwrap()), 1);
+}
+
+#[test]
+fn a_corrupt_connection_can_be_removed() {
+    let (name, pond) = new_pond("corrupt");
+    let monitor = Monitor::open(&name).unwrap();
+    pond.connect("source.out", "sink.in", &connection(4, Policy::Block)).unwrap();
+    let (mut out, mut sink) = (output(&pond, "source.out"), input(&pond, "sink.in"));
+    let buffer = numbered(&mut out, 0);
+    out.send(buffer).unwrap();
+    let segment = Segment::named(&name);
+    let ring = segment.u64(segment.entry("LaneRecord", 0, "ring_offset"));
+    segment.set_u64(ring, 0xffff_ffff); // position 0, but no such buffer
+    assert!(matches!(sink.try_receive(), Err(ReceiveError::Broken { .. })));
+    pond.disconnect("source.out", "sink.in").unwrap();
+    assert_eq!(out.connections(), 0);
+    eventually("it is gone", || matches!(sink.try_receive(), Err(ReceiveError::NotConnected)));
+    eventually("its place is free", || monitor.snapshot().connections.is_empty());
 }

@@ -2,6 +2,7 @@
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, OwnedFd};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::fs;
 use std::time::Duration;
@@ -18,34 +19,51 @@ impl Identity {
     /// This process.
     pub(crate) fn own() -> std::io::Result<Identity> {
         let pid = std::process::id();
-        let start_time = start_time(pid).ok_or_else(|| {
-            std::io::Error::other("/proc/self/stat cannot be read: is /proc mounted for this pid namespace?")
+        let start_time = start_time(pid).map_err(|e| {
+            std::io::Error::other(format!(
+                "/proc/{pid}/stat cannot be read: is /proc mounted for this pid namespace? {e}"
+            ))
         })?;
         Ok(Identity { pid, start_time })
     }
 
     /// A descriptor that becomes readable when this very process has exited; `None` if it already has.
-    pub(crate) fn open(&self) -> Option<OwnedFd> {
-        let pid = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+    ///
+    /// # Errors
+    /// The kernel does not say, for instance because this process has no descriptor left. That is no sign of death: taken for
+    /// one, what a living process holds would be given to others.
+    pub(crate) fn open(&self) -> std::io::Result<Option<OwnedFd>> {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
+        let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => pidfd,
+            // No such process; or (the other two, by the kernel's version) the number is now that of a thread.
+            Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
         // The start time is read after opening: if it matches now, the descriptor is of this process and no later one.
-        if self.start_time != 0 && start_time(self.pid) != Some(self.start_time) {
-            return None;
+        let started = if self.start_time == 0 { Ok(0) } else { start_time(self.pid) };
+        match started {
+            _ if has_exited(&pidfd) => Ok(None),
+            Ok(started) if started == self.start_time => Ok(Some(pidfd)),
+            Ok(_) => Ok(None),
+            Err(e) => Err(e),
         }
-        if has_exited(&pidfd) { None } else { Some(pidfd) }
     }
 
-    /// Whether the kernel still runs this very process (a zombie has exited).
+    /// Whether the kernel still runs this very process (a zombie has exited). `true` when it will not say.
     pub(crate) fn is_alive(&self) -> bool {
-        self.open().is_some()
+        !matches!(self.open(), Ok(None))
     }
 
     /// Whether the process still maps the memory file with this inode. A process that called `exec` lives on under its pid
-    /// but has lost its mappings: as a participant it is dead. `true` when the kernel will not say.
+    /// but has lost its mappings: as a participant it is dead. `true` when the kernel will not say; it shows no mapping at all of
+    /// a process whose first thread has ended, though others may run.
     pub(crate) fn maps_inode(&self, inode: u64) -> bool {
-        let Ok(maps) = fs::read_to_string(format!("/proc/{}/maps", self.pid)) else { return true };
-        maps.lines()
-            .any(|line| line.split_ascii_whitespace().nth(4).and_then(|i| i.parse().ok()) == Some(inode))
+        // Bytes: a path need not be UTF-8.
+        let Ok(maps) = fs::read(format!("/proc/{}/maps", self.pid)) else { return true };
+        let is_it =
+            |line: &str| line.split_ascii_whitespace().nth(4).and_then(|i| i.parse().ok()) == Some(inode);
+        maps.is_empty() || String::from_utf8_lossy(&maps).lines().any(is_it)
     }
 }
 
@@ -59,11 +77,14 @@ pub(crate) fn timespec(d: Duration) -> rustix::time::Timespec {
     rustix::time::Timespec { tv_sec: d.as_secs() as i64, tv_nsec: i64::from(d.subsec_nanos()) }
 }
 
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+fn start_time(pid: u32) -> std::io::Result<u64> {
+    // Bytes: a command name need not be UTF-8.
+    let stat = fs::read(format!("/proc/{pid}/stat"))?;
+    let stat = String::from_utf8_lossy(&stat);
     // The command name may hold spaces and parentheses: fields count from behind the last ')'.
-    let rest = stat.rsplit_once(')')?.1;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    let rest = stat.rsplit_once(')').map(|(_, rest)| rest);
+    rest.and_then(|rest| rest.split_ascii_whitespace().nth(19)?.parse().ok())
+        .ok_or_else(|| std::io::Error::other(format!("/proc/{pid}/stat reads `{stat}`")))
 }
 
 /// The inode that names this process's pid namespace.
