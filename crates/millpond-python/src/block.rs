@@ -145,9 +145,10 @@ type ParamText<'py> = (String, String, String, Option<Bound<'py, PyAny>>);
 
 /// One type of block: name, doc, inputs and outputs (name, doc, dtype, like), parameters (name, doc, kind, default), and what makes
 /// the object that works.
-type TypeText<'py> = (String, String, Vec<PortText>, Vec<PortText>, Vec<ParamText<'py>>, Bound<'py, PyAny>);
+pub(crate) type TypeText<'py> =
+    (String, String, Vec<PortText>, Vec<PortText>, Vec<ParamText<'py>>, Bound<'py, PyAny>);
 
-fn block_type(py: Python<'_>, text: TypeText<'_>) -> PyResult<BlockType> {
+pub(crate) fn block_type(py: Python<'_>, text: TypeText<'_>) -> PyResult<BlockType> {
     let (name, doc, inputs, outputs, params, make) = text;
     let mut spec = Spec::new(&name, &doc);
     let port = |(name, doc, dtype, like): &PortText| -> PyResult<Port> {
@@ -218,8 +219,13 @@ fn keywords<'py>(py: Python<'py>, params: &Params) -> PyResult<Bound<'py, PyDict
 
 /// What a program with block types is asked to do by its command line; `docs/programs.md` has the contract. Returns the exit code.
 #[pyfunction]
-pub(crate) fn _main(py: Python<'_>, types: Vec<TypeText<'_>>, arguments: Vec<String>) -> PyResult<u8> {
-    let mut catalog = Catalog::new();
+pub(crate) fn _main(
+    py: Python<'_>,
+    types: Vec<TypeText<'_>>,
+    arguments: Vec<String>,
+    with_builtin: bool,
+) -> PyResult<u8> {
+    let mut catalog = if with_builtin { Catalog::builtin() } else { Catalog::new() };
     for text in types {
         catalog.add_type(block_type(py, text)?);
     }

@@ -46,6 +46,12 @@ exceptions! {
     ReceiverDiedError: MillpondError;
     #[doc = "The pond was asked to stop."]
     StoppedError: MillpondError;
+    #[doc = "A flowgraph that does not fit together; the text shows everything that is wrong, at the lines of its pipeline file."]
+    FlowgraphError: MillpondError;
+    #[doc = "Nobody in the pond answers that topic, or whoever did has left or died."]
+    NotAnsweredError: MillpondError;
+    #[doc = "Whoever was asked says no; the text is theirs."]
+    RefusedError: MillpondError;
     #[doc = "A block could not go on; see its text for the block's own words."]
     BlockFailedError: MillpondError;
 }
@@ -64,6 +70,18 @@ pub(crate) fn from_pond(error: Error) -> PyErr {
             PyValueError::new_err(text)
         }
         _ => MillpondError::new_err(text),
+    }
+}
+
+/// An error of flowgraphs and blocks as an exception.
+pub(crate) fn from_millpond(error: millpond::Error) -> PyErr {
+    match error {
+        millpond::Error::Pond(error) => from_pond(error),
+        millpond::Error::Bus(error) => crate::bus::from_bus(error),
+        millpond::Error::Flowgraph(diagnostics) => {
+            FlowgraphError::new_err(diagnostics.to_string().trim_end().to_owned())
+        }
+        other => MillpondError::new_err(other.to_string()),
     }
 }
 

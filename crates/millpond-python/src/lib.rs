@@ -4,8 +4,10 @@
 
 mod align;
 mod block;
+mod bus;
 mod cell;
 mod error;
+mod flowgraph;
 mod format;
 mod frame;
 mod input;
@@ -14,6 +16,7 @@ mod numpy;
 mod output;
 mod pond;
 mod stamp;
+mod statistics;
 mod wait;
 
 use pyo3::prelude::*;
@@ -26,6 +29,10 @@ fn _millpond(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<input::Input>()?;
     module.add_class::<output::Output>()?;
     module.add_class::<loan::Loan>()?;
+    module.add_class::<bus::Subscription>()?;
+    module.add_class::<flowgraph::_Builder>()?;
+    module.add_class::<flowgraph::_Graph>()?;
+    module.add_class::<flowgraph::_Run>()?;
     module.add_class::<frame::Frame>()?;
     module.add_class::<format::Format>()?;
     module.add_class::<stamp::Timestamp>()?;

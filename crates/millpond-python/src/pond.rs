@@ -1,17 +1,21 @@
 //! `Pond`: made by name, attached to by name, left.
 
+use crate::bus::{self, Subscription, from_bus};
 use crate::cell::{Cell, Close, OPEN, Open};
 use crate::error::from_pond;
 use crate::format::stream_format;
 use crate::input::Input;
 use crate::output::Output;
+use crate::statistics;
+use millpond::bus::{Bus, Json, json};
+use millpond::flowgraph::{Picture, PictureBlock, PictureConnection};
 use millpond_shm::{
     ConnectionConfig, InputConfig, Monitor, OnReceiverDeath, OutputConfig, Policy, Pond as Attachment,
-    PondConfig, PoolConfig, Role, Wait,
+    PondConfig, PoolConfig, Role, Snapshot, Wait,
 };
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// This process's attachment to a pond: one running instance, found by its name.
 ///
@@ -33,6 +37,8 @@ pub(crate) struct Pond {
     name: String,
     cell: Arc<Cell<Attachment>>,
     ports: Open,
+    /// Once it was used.
+    bus: Mutex<Option<Bus>>,
 }
 
 impl Pond {
@@ -41,12 +47,27 @@ impl Pond {
         let cell = Cell::new(format!("the pond `{name}`"), pond);
         let closable: Arc<dyn Close> = cell.clone();
         OPEN.add(Arc::downgrade(&closable));
-        Pond { name, cell, ports: Open::default() }
+        Pond { name, cell, ports: Open::default(), bus: Mutex::new(None) }
     }
 
     /// The attachment, to work on without the GIL and beside other threads.
     fn attachment(&self) -> PyResult<Attachment> {
         self.cell.with(|pond| Ok(pond.clone()))
+    }
+
+    fn bus(&self, py: Python<'_>) -> PyResult<Bus> {
+        let pond = self.attachment()?;
+        py.detach(|| {
+            let mut bus = self.bus.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*bus {
+                Some(bus) => Ok(bus.clone()),
+                None => Ok(bus.insert(Bus::open(&pond).map_err(from_bus)?).clone()),
+            }
+        })
+    }
+
+    fn snapshot(&self, py: Python<'_>) -> PyResult<Snapshot> {
+        py.detach(|| Monitor::open(&self.name).map(|monitor| monitor.snapshot())).map_err(from_pond)
     }
 
     fn remember(&self, port: std::sync::Weak<dyn Close>) {
@@ -64,6 +85,12 @@ fn choice<T: Copy>(what: &str, choices: &[(&str, T)], found: &str) -> PyResult<T
 
 fn wait_of(wait: &str) -> PyResult<Wait> {
     choice("wait", &[("adaptive", Wait::Adaptive), ("block", Wait::Block), ("spin", Wait::Spin)], wait)
+}
+
+pub(crate) fn policy_of(policy: &str) -> PyResult<Policy> {
+    let policies =
+        [("block", Policy::Block), ("drop-newest", Policy::DropNewest), ("drop-oldest", Policy::DropOldest)];
+    choice("policy", &policies, policy)
 }
 
 fn role_of(role: &str) -> PyResult<Role> {
@@ -165,15 +192,10 @@ impl Pond {
         policy: &str,
         on_receiver_death: &str,
     ) -> PyResult<()> {
-        let policies = [
-            ("block", Policy::Block),
-            ("drop-newest", Policy::DropNewest),
-            ("drop-oldest", Policy::DropOldest),
-        ];
         let deaths = [("wait", OnReceiverDeath::Wait), ("give-up", OnReceiverDeath::GiveUp)];
         let config = ConnectionConfig {
             depth,
-            policy: choice("policy", &policies, policy)?,
+            policy: policy_of(policy)?,
             on_receiver_death: choice("on_receiver_death", &deaths, on_receiver_death)?,
         };
         let pond = self.attachment()?;
@@ -213,10 +235,8 @@ impl Pond {
 
     /// Everything that the pond's tables say now, as JSON text; `Pond.inspect` gives it as objects.
     fn inspect_json(&self, py: Python<'_>) -> PyResult<String> {
-        py.detach(|| {
-            let snapshot = Monitor::open(&self.name).map_err(from_pond)?.snapshot();
-            serde_json::to_string(&snapshot).map_err(|e| PyValueError::new_err(e.to_string()))
-        })
+        let snapshot = self.snapshot(py)?;
+        serde_json::to_string(&snapshot).map_err(|e| PyValueError::new_err(e.to_string()))
     }
 
     /// Everything that the pond's tables say now: processes, pools, ports, connections, buffers in use.
@@ -224,9 +244,107 @@ impl Pond {
         py.import("json")?.call_method1("loads", (self.inspect_json(py)?,))
     }
 
+    /// The numbers of all blocks and connections now.
+    fn statistics(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        statistics::of_snapshot(py, &self.snapshot(py)?)
+    }
+
+    /// The lines of the pond's log, oldest first: what blocks and their supervisor have to say; with `block`, only what is about
+    /// that one. A pond keeps its latest 1024 lines.
+    #[pyo3(signature = (block=None))]
+    fn logs<'py>(&self, py: Python<'py>, block: Option<&str>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let log = py.detach(|| Monitor::open(&self.name).map(|monitor| monitor.log(0))).map_err(from_pond)?;
+        let of_line = py.import("millpond._statistics")?.getattr("LogLine")?;
+        let wanted = log.lines.into_iter().filter(|line| block.is_none_or(|block| line.block == block));
+        let line = |line: millpond_shm::LogLine| {
+            let level = format!("{:?}", line.level).to_lowercase();
+            of_line.call1((line.unix_ns, level, line.pid, line.block, line.text))
+        };
+        wanted.map(line).collect()
+    }
+
+    /// The parameters of a block that runs, each as a dictionary: name, value (as text), unit, expected, fixed, doc.
+    ///
+    /// Raises `NotAnsweredError`, `RefusedError`, or `TimeoutError` after `timeout` seconds.
+    #[pyo3(signature = (block, *, timeout=5.0))]
+    fn params<'py>(&self, py: Python<'py>, block: &str, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        bus::call(py, &self.bus(py)?, &format!("{block}/get"), &Json::Null, timeout)
+    }
+
+    /// Sets a parameter of a block that runs, in whatever process. It counts from the block's next work on, and for its restarts.
+    /// Gives the parameter as `params` does. Raises as `params`.
+    #[pyo3(signature = (block, name, value, *, timeout=5.0))]
+    fn set_param<'py>(
+        &self,
+        py: Python<'py>,
+        block: &str,
+        name: &str,
+        value: &Bound<'py, PyAny>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let argument = json!({ "param": name, "value": bus::json_of(value)? });
+        bus::call(py, &self.bus(py)?, &format!("{block}/set"), &argument, timeout)
+    }
+
+    /// Asks a block (`BLOCK/NAME`), or whoever answers the topic, and gives the answer. Raises as `params`.
+    #[pyo3(signature = (topic, argument=None, *, timeout=5.0))]
+    fn call<'py>(
+        &self,
+        py: Python<'py>,
+        topic: &str,
+        argument: Option<&Bound<'py, PyAny>>,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let argument = argument.map_or(Ok(Json::Null), bus::json_of)?;
+        bus::call(py, &self.bus(py)?, topic, &argument, timeout)
+    }
+
+    /// Publishes a value (anything that `json` can write) on a topic. Never waits. Gives the number of subscribers that got it.
+    fn publish(&self, py: Python<'_>, topic: &str, value: &Bound<'_, PyAny>) -> PyResult<u32> {
+        let (bus, value) = (self.bus(py)?, bus::json_of(value)?);
+        let delivery = py.detach(|| bus.publish(topic, &value)).map_err(from_bus)?;
+        Ok(delivery.delivered)
+    }
+
+    /// From now on, receives what is published on topics that match the pattern: `*` stands for one segment, `**` for the rest.
+    fn subscribe(&self, py: Python<'_>, pattern: &str) -> PyResult<Subscription> {
+        let bus = self.bus(py)?;
+        let queue = py.detach(|| bus.subscribe(pattern)).map_err(from_bus)?;
+        let subscription = Subscription::new(pattern, queue);
+        self.remember(subscription.closable());
+        Ok(subscription)
+    }
+
+    /// The blocks and connections as a picture, for notebooks.
+    fn _repr_svg_(&self, py: Python<'_>) -> PyResult<String> {
+        let snapshot = self.snapshot(py)?;
+        let port = |name: &str| {
+            let (block, port) = name.split_once('.').unwrap_or((name, ""));
+            (block.to_owned(), port.to_owned())
+        };
+        let mut picture = Picture::default();
+        for block in &snapshot.blocks {
+            let (name, detail) = (block.name.clone(), block.block_type.clone());
+            picture.blocks.push(PictureBlock { name, detail });
+        }
+        for connection in &snapshot.connections {
+            let (from, to) = (port(&connection.from), port(&connection.to));
+            for (name, _) in [&from, &to] {
+                if !picture.blocks.iter().any(|block| block.name == *name) {
+                    picture.blocks.push(PictureBlock { name: name.clone(), detail: String::new() });
+                }
+            }
+            let label = format!("{} of {}", connection.queued, connection.depth);
+            picture.connections.push(PictureConnection { from, to, label });
+        }
+        Ok(picture.to_svg())
+    }
+
     /// Closes the ports made from it. The process leaves the pond when the last port, frame and view of it is gone.
     fn close(&self, py: Python<'_>) {
         self.ports.close_all(py);
+        let bus = self.bus.lock().unwrap_or_else(PoisonError::into_inner).take();
+        py.detach(|| drop(bus));
         self.cell.close(py);
     }
 

@@ -1,7 +1,10 @@
 """Blocks: functions and classes whose ports and parameters are declared by annotations."""
 
 import inspect
+import importlib
+import importlib.util
 import logging
+import os
 import re
 import signal
 import sys
@@ -46,6 +49,9 @@ class _Type:
     outputs: list[_Port]
     params: list[_Param]
     make: Callable[..., "_Worker"]
+    target: Callable[..., Any]
+    source: str
+    """Where another process finds it: a file, or the name of a module in a package; empty: nowhere."""
 
 
 _types: dict[str, _Type] = {}
@@ -105,8 +111,17 @@ def _describe(target: Callable[..., Any]) -> _Type:
     def make(**values: Any) -> _Worker:
         return _Worker(target, is_class, described, values)
 
-    described = _Type(_type_name(target.__name__), doc, inputs, outputs, params, make)
+    described = _Type(_type_name(target.__name__), doc, inputs, outputs, params, make, target, _source(target))
     return described
+
+
+def _source(target: Callable[..., Any]) -> str:
+    module = sys.modules.get(target.__module__)
+    # A module of a package may import from it; any other file stands for itself.
+    if getattr(module, "__package__", None):
+        return target.__module__
+    file = getattr(module, "__file__", None)
+    return os.path.abspath(file) if file else ""
 
 
 def _param(block: str, parameter: inspect.Parameter, hint: Any) -> _Param:
@@ -231,7 +246,25 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     `PROGRAM blocks` lists its types, `PROGRAM block TYPE NAME --pond POND --param NAME=VALUE` runs one.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    _main(list(sys.argv[1:] if arguments is None else arguments), with_builtin=False)
+
+
+def load_types(source: str) -> None:
+    """Runs a file, or imports a module of a package, for the block types in it. Its `__name__` is not `__main__` then."""
+    if not source.endswith(".py"):
+        importlib.import_module(source)
+        return
+    sys.path.insert(0, os.path.dirname(source))
+    spec = importlib.util.spec_from_file_location("__mp_main__", source)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot read the block types in {source}")
+    module = importlib.util.module_from_spec(spec)
+    # Annotations are looked up there.
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+
+
+def _main(given: list[str], *, with_builtin: bool) -> NoReturn:
     if given and given[0] in ("help", "--help", "-h"):
         print(_USAGE, end="")
         sys.exit(0)
@@ -239,7 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     logging.basicConfig(level=logging.INFO, handlers=[_ToPond()], format="%(name)s: %(message)s")
     try:
-        code = _millpond._main([_for_rust(described) for described in _types.values()], given)
+        code = _millpond._main([_for_rust(described) for described in _types.values()], given, with_builtin)
     except ValueError as error:
         print(f"{sys.argv[0]}: {error}\n\n{_USAGE}", end="", file=sys.stderr)
         sys.exit(2)

@@ -1,13 +1,15 @@
 //! Runs a flowgraph in this process, without a supervisor: for programs, tests, and measurements.
 
-use std::sync::{Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use millpond_shm::{Pond, PondConfig, Role};
 
 use super::Flowgraph;
 use crate::catalog::Catalog;
 use crate::error::{Context as _, Error, Result};
+use crate::interrupt::Interrupts;
 use crate::param::Params;
 use crate::scheduler::{Failure, Job, Scheduler};
 use crate::stop::Urgency;
@@ -22,7 +24,21 @@ impl Flowgraph {
     /// What the first block that fails, or panics, fails with; the others are stopped then. Blocks of other programs cannot
     /// be run here.
     pub fn run_here(&self, catalog: &Catalog, threads: usize) -> Result<()> {
-        let pond = self.make_pond(Role::Worker)?;
+        self.run_in(&self.make_pond(Role::Worker)?, catalog, threads, &Interrupts::new()?)
+    }
+
+    /// As [`run_here`](Flowgraph::run_here), in a pond from [`make_pond`](Flowgraph::make_pond). The first interrupt ends the
+    /// sources, the second stops all blocks at once.
+    ///
+    /// # Errors
+    /// As [`run_here`](Flowgraph::run_here).
+    pub fn run_in(
+        &self,
+        pond: &Pond,
+        catalog: &Catalog,
+        threads: usize,
+        interrupts: &Interrupts,
+    ) -> Result<()> {
         let mut jobs = Vec::new();
         for node in &self.blocks {
             if let Some(program) = &node.program {
@@ -38,7 +54,7 @@ impl Flowgraph {
         }
         let connections: Vec<_> =
             self.connections.iter().map(|c| (c.from.block.clone(), c.to.block.clone())).collect();
-        let scheduler = Scheduler::new(&pond, jobs, &connections, false).map_err(failed)?;
+        let scheduler = Scheduler::new(pond, jobs, &connections, false).map_err(failed)?;
         let ended = Mutex::new(vec![false; self.blocks.len()]);
         let has_ended = |block: &str| {
             let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
@@ -53,22 +69,23 @@ impl Flowgraph {
                 scheduler.ask(&self.blocks[unheard].name, Urgency::Drain);
             }
         };
-        let (is_over, over) = mpsc::channel::<()>();
+        let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            if let Some(duration) = self.duration {
-                let scheduler = &scheduler;
-                scope.spawn(move || end_after(duration, &over, scheduler));
-            }
+            scope.spawn(|| end_when_asked(self.duration, interrupts, &scheduler, &is_over));
             let result = scheduler.run(threads, &has_ended);
-            drop(is_over);
+            is_over.store(true, Ordering::Release);
+            interrupts.interrupter().interrupt();
             result
         })
         .map(drop)
         .map_err(failed)
     }
 
-    /// Makes the pond and declares blocks and connections.
-    pub(crate) fn make_pond(&self, role: Role) -> Result<Pond> {
+    /// Makes the pond and declares blocks and connections. Nothing runs yet.
+    ///
+    /// # Errors
+    /// [`Error::Pond`], for example when a pond of that name is running already.
+    pub fn make_pond(&self, role: Role) -> Result<Pond> {
         let config = PondConfig { pools: self.pools_or_default(), ..PondConfig::default() };
         let pond = Pond::create(&self.name, &config, role)?;
         for node in &self.blocks {
@@ -82,9 +99,24 @@ impl Flowgraph {
     }
 }
 
-fn end_after(duration: Duration, over: &mpsc::Receiver<()>, scheduler: &Scheduler) {
-    if over.recv_timeout(duration) == Err(mpsc::RecvTimeoutError::Timeout) {
-        scheduler.ask_all(Urgency::EndOfStream);
+/// Passes on requests to end, until the run is over.
+fn end_when_asked(
+    duration: Option<Duration>,
+    interrupts: &Interrupts,
+    scheduler: &Scheduler,
+    is_over: &AtomicBool,
+) {
+    let mut end_at = duration.and_then(|duration| Instant::now().checked_add(duration));
+    let mut requests = 0;
+    loop {
+        // Without a way to be asked, the blocks still end by themselves.
+        let Ok(arrived) = interrupts.arrived(end_at) else { return };
+        if is_over.load(Ordering::Acquire) {
+            return;
+        }
+        requests += arrived;
+        end_at = None;
+        scheduler.ask_all(if requests > 1 { Urgency::Now } else { Urgency::EndOfStream });
     }
 }
 

@@ -17,6 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::{Context, Result};
 use crate::flowgraph::{Flowgraph, Group, Node, Restart, RestartWhen};
+use crate::interrupt::Interrupts;
 use crate::statistics::Stage;
 
 mod process;
@@ -32,7 +33,7 @@ pub use status::{BlockStatus, ConnectionStatus, Status};
 
 use process::{Process, Said};
 use restart::RestartHistory;
-use signals::SignalPipe;
+use signals::EndSignals;
 use stall::StallWatch;
 use status::{block_statistics, connection_status};
 
@@ -230,13 +231,22 @@ impl Supervisor {
     ///
     /// # Errors
     /// If a process cannot be started or watched; all others are killed then. The failure of a block is an [`Outcome`].
-    pub fn run(mut self, watch: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
+    pub fn run(self, watch: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
+        let interrupts = Interrupts::new()?;
+        let _signals = EndSignals::become_interrupts(&interrupts)?;
+        self.run_until(&interrupts, watch)
+    }
+
+    /// As [`run`](Supervisor::run), but leaves signals alone: interrupts are the requests to end.
+    ///
+    /// # Errors
+    /// As [`run`](Supervisor::run).
+    pub fn run_until(mut self, interrupts: &Interrupts, watch: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
         let log = self.pond.clone();
         let watch = &mut |event: Event<'_>| {
             report::log(&log, &event);
             watch(event);
         };
-        let mut signals = SignalPipe::new()?;
         let start = Instant::now();
         let mut next_look = start;
         let mut running_since = None;
@@ -265,9 +275,10 @@ impl Supervisor {
             let restarts = self.members.iter().filter_map(Member::restarts_at);
             let end_at = end_at.filter(|_| self.ending.is_none());
             let deadline = restarts.chain(end_at).fold(next_look, Instant::min);
-            self.wait(&signals, deadline.saturating_duration_since(now))?;
-            for _ in 0..signals.arrived() {
-                self.interrupt(watch);
+            if self.wait(interrupts, deadline.saturating_duration_since(now))? {
+                for _ in 0..interrupts.arrived(Some(now))? {
+                    self.interrupt(watch);
+                }
             }
             self.look_after_members(watch);
         }
@@ -305,15 +316,16 @@ impl Supervisor {
         }
     }
 
-    /// Sleeps until a process dies or says something, a signal arrives, or the time has passed.
-    fn wait(&self, signals: &SignalPipe, timeout: Duration) -> Result<()> {
+    /// Sleeps until a process dies or says something, an interrupt arrives (then `true`), or the time has passed.
+    fn wait(&self, interrupts: &Interrupts, timeout: Duration) -> Result<bool> {
         let processes = self.members.iter().filter_map(Member::process);
-        let descriptors = processes.flat_map(Process::descriptors).chain([signals.descriptor()]);
+        let descriptors = processes.flat_map(Process::descriptors).chain([interrupts.descriptor()]);
         let mut descriptors: Vec<_> =
             descriptors.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
         let timeout = Timespec::try_from(timeout).context(|| "wait")?;
         match poll(&mut descriptors, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Ok(_) => Ok(descriptors.last().is_some_and(|fd| !fd.revents().is_empty())),
+            Err(rustix::io::Errno::INTR) => Ok(false),
             Err(error) => Err(std::io::Error::from(error)).context(|| "wait for the blocks' processes"),
         }
     }

@@ -1,5 +1,6 @@
 //! One process of a block, as its supervisor sees it: alive or how it died, and what it says.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -21,6 +22,7 @@ use crate::report::Report;
 #[derive(Clone, Debug)]
 pub struct Launcher {
     program: PathBuf,
+    arguments: Vec<OsString>,
 }
 
 impl Launcher {
@@ -29,17 +31,31 @@ impl Launcher {
     /// # Errors
     /// If the system does not tell where the program is.
     pub fn this_program() -> Result<Self> {
-        Ok(Self { program: std::env::current_exe().context(|| "find this program's file")? })
+        Ok(Self::program(std::env::current_exe().context(|| "find this program's file")?))
     }
 
     /// Another program runs the blocks.
     pub fn program(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into() }
+        Self { program: program.into(), arguments: Vec::new() }
+    }
+
+    /// First arguments of the program, before those that say what it has to run.
+    #[must_use]
+    pub fn arguments(mut self, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
     }
 
     /// The command that runs these blocks of a group.
     fn command(&self, group: &Group, nodes: &[&Node], flowgraph: &Flowgraph) -> Command {
-        let mut command = programs::command(group.program.as_ref().unwrap_or(&self.program));
+        let mut command = match &group.program {
+            Some(program) => programs::command(program),
+            None => {
+                let mut command = Command::new(&self.program);
+                command.args(&self.arguments);
+                command
+            }
+        };
         if group.is_shared() {
             command.args(["worker", &group.name]).args(group.placement.arguments());
         } else {

@@ -1,49 +1,29 @@
-//! Signals that ask to end, as something that can be waited for together with processes.
-
-use std::io::Read as _;
-use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::net::UnixStream;
+//! Signals that ask to end.
 
 use signal_hook::SigId;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level;
 
 use crate::error::{Context, Result};
+use crate::interrupt::Interrupts;
 
-/// Counts the signals that ask to end, for as long as it lives.
-pub(super) struct SignalPipe {
-    arrivals: UnixStream,
-    registered: Vec<SigId>,
-}
+/// Makes each signal that asks to end an interrupt, for as long as it lives.
+pub(super) struct EndSignals(Vec<SigId>);
 
-impl SignalPipe {
-    pub(super) fn new() -> Result<Self> {
-        let what = || "listen for signals";
-        let (arrivals, handler_end) = UnixStream::pair().context(what)?;
-        arrivals.set_nonblocking(true).context(what)?;
-        let mut pipe = Self { arrivals, registered: Vec::new() };
+impl EndSignals {
+    pub(super) fn become_interrupts(interrupts: &Interrupts) -> Result<Self> {
+        let mut signals = Self(Vec::new());
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            let end = handler_end.try_clone().context(what)?;
-            pipe.registered.push(low_level::pipe::register(signal, end).context(what)?);
+            let end = interrupts.asking_end()?;
+            signals.0.push(low_level::pipe::register(signal, end).context(|| "listen for signals")?);
         }
-        Ok(pipe)
-    }
-
-    /// Becomes readable when a signal arrives.
-    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.arrivals.as_fd()
-    }
-
-    /// How many have arrived since the last call.
-    pub(super) fn arrived(&mut self) -> usize {
-        let mut bytes = [0; 16];
-        self.arrivals.read(&mut bytes).unwrap_or(0)
+        Ok(signals)
     }
 }
 
-impl Drop for SignalPipe {
+impl Drop for EndSignals {
     fn drop(&mut self) {
-        for id in self.registered.drain(..) {
+        for id in self.0.drain(..) {
             low_level::unregister(id);
         }
     }

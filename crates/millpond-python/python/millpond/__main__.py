@@ -1,0 +1,20 @@
+"""`python -m millpond [--types FILE_OR_MODULE ...] COMMAND`: a program with the block types that come with Millpond and those in
+the files. `Flowgraph` starts it for its processes; pipeline files can name it, too.
+"""
+
+import sys
+from typing import NoReturn
+
+from millpond._blocks import _main, load_types
+
+
+def main(given: list[str]) -> NoReturn:
+    """Reads the files and does what the command says."""
+    while given[:1] == ["--types"] and len(given) > 1:
+        load_types(given[1])
+        del given[:2]
+    _main(given, with_builtin=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
