@@ -306,6 +306,8 @@ impl Candidates {
 
     /// Gets more slots, in front of the rotation: those of the process's stock first, else another share. `false`: there are none.
     fn refill(&mut self, pond: &'static Attachment) -> Result<bool> {
+        // What can fail, first: slots that have left the stock must arrive.
+        self.pool.map_for_writing()?;
         let mut stock = pond.stock.lock().unwrap_or_else(PoisonError::into_inner);
         let spare = stock.of(self.pool.index);
         if spare.is_empty() {

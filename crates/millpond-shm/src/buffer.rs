@@ -494,8 +494,12 @@ impl Buffer {
     /// Those of [`Allocator::allocate`], when a copy is needed.
     pub fn into_mut(self, allocator: &mut Allocator) -> Result<BufferMut> {
         self.try_into_mut().or_else(|shared| {
-            let mut copy = allocator.allocate(shared.len())?;
-            copy.as_bytes_mut().copy_from_slice(shared.as_bytes());
+            let from = shared.as_bytes();
+            let mut copy = allocator.allocate(from.len())?;
+            // Both lengths stand in shared memory: a stray write may change them at any moment.
+            let to = copy.as_bytes_mut();
+            let both = to.len().min(from.len());
+            to[..both].copy_from_slice(&from[..both]);
             copy.describe_as(&shared)?;
             Ok(copy)
         })

@@ -309,7 +309,10 @@ impl Input {
         let mut drained_closing = false;
         for lane in &mut self.lanes {
             lane.look_for_end();
-            if let Some(told) = lane.unsaid_loss() {
+            // A broken lane's entries are never received, so its sender's death can never be told.
+            if !lane.broken
+                && let Some(told) = lane.unsaid_loss()
+            {
                 // The presence was read first: what was published before it changed must be received before the death is told.
                 if lane.end.lane.published(lane.position()).is_some() {
                     return Err(ReceiveError::Empty); // there is something after all: the caller comes again

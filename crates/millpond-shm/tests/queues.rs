@@ -556,8 +556,14 @@ fn a_corrupt_connection_can_be_removed() {
     let ring = segment.u64(segment.entry("LaneRecord", 0, "ring_offset"));
     segment.set_u64(ring, 0xffff_ffff); // position 0, but no such buffer
     assert!(matches!(sink.try_receive(), Err(ReceiveError::Broken { .. })));
+    // What there is to tell of other connections is still told.
+    pond.connect("other.out", "sink.in", &connection(4, Policy::Block)).unwrap();
+    output(&pond, "other.out").abandon();
+    out.abandon();
+    let told = sink.receive_timeout(DEADLINE).map(|buffer| number(&buffer));
+    assert!(matches!(told, Err(ReceiveError::SenderDied { .. })), "{told:?}");
     pond.disconnect("source.out", "sink.in").unwrap();
-    assert_eq!(out.connections(), 0);
+    pond.disconnect("other.out", "sink.in").unwrap();
     eventually("it is gone", || matches!(sink.try_receive(), Err(ReceiveError::NotConnected)));
     eventually("its place is free", || monitor.snapshot().connections.is_empty());
 }
