@@ -73,6 +73,14 @@ fn fanout_to_one_and_to_several() {
 }
 
 #[test]
+fn align_two_and_three_streams() {
+    for sources in [2, 3] {
+        let json = figures(&format!("bench align --sources {sources} --seconds 0.3 --json"));
+        assert_positive(&json, &["sets_per_s", "buffers_per_s"]);
+    }
+}
+
+#[test]
 fn chain_copies_nothing() {
     for stages in [1, 5] {
         let json = figures(&format!("bench chain --stages {stages} --seconds 0.3 --json"));
@@ -140,9 +148,15 @@ fn too_large_a_pool_is_refused_before_it_is_used() {
 
 #[test]
 fn ctrl_c_ends_every_process() {
-    for bench in
-        ["latency", "latency --wait block", "throughput", "fanout", "chain", "recover --kills 100000"]
-    {
+    for bench in [
+        "latency",
+        "latency --wait block",
+        "throughput",
+        "fanout",
+        "chain",
+        "align",
+        "recover --kills 100000",
+    ] {
         let millpond = Millpond::new();
         let options = if bench.starts_with("recover") { "" } else { "--seconds 60" };
         let running = millpond.start(&format!("bench {bench} {options}"));

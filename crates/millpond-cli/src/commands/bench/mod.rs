@@ -1,6 +1,7 @@
 //! `millpond bench`: figures by which users can judge their machine, and everybody can judge us. Every process is a
 //! real one; a benchmark leaves no process and no pond behind, however it ends.
 
+mod align;
 mod alloc;
 mod bench_pond;
 mod chain;
@@ -57,6 +58,8 @@ enum Bench {
     Fanout(fanout::Args),
     /// Forwarding through several processes without copying
     Chain(chain::Args),
+    /// Sets of stamped buffers from several processes, as time alignment makes them
+    Align(align::Args),
     /// How fast all is well again after a process that holds buffers was killed
     Recover(recover::Args),
 }
@@ -74,6 +77,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Bench::Alloc(args) => alloc::run(args),
         Bench::Fanout(args) => fanout::run(args),
         Bench::Chain(args) => chain::run(args),
+        Bench::Align(args) => align::run(args),
         Bench::Recover(args) => recover::run(args),
     };
     // Whatever failed then, failed because of it.

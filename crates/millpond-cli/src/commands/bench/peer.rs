@@ -9,7 +9,7 @@ use millpond_shm::{ReceiveError, SendError, SendReason};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{chain, fanout, latency, recover, throughput};
+use super::{align, chain, fanout, latency, recover, throughput};
 use crate::peer_process;
 
 /// What a peer is told to do.
@@ -19,6 +19,7 @@ pub enum Task {
     Produce(throughput::Producer),
     Consume(fanout::Consumer),
     Forward(chain::Stage),
+    Stamp(align::Source),
     Hold(recover::Victim),
     Feed(recover::Sender),
     Bystand(recover::Bystander),
@@ -32,6 +33,7 @@ impl Task {
             Self::Produce(task) => task.run(),
             Self::Consume(task) => task.run(),
             Self::Forward(task) => task.run(),
+            Self::Stamp(task) => task.run(),
             Self::Hold(task) => task.run(),
             Self::Feed(task) => task.run(),
             Self::Bystand(task) => task.run(),

@@ -1,0 +1,221 @@
+//! Time alignment across real processes: whatever the kernel's scheduler does, and whoever is killed, a row is what its stamps say.
+
+mod pipeline;
+
+use std::time::Duration;
+
+use pipeline::{Directory, End, Pipeline, Rows, kill, wait_until};
+use rustix::process::Signal;
+
+/// Three sources of different rates. The pace keeps the whole from being over before anything has happened to it; queues are short, so
+/// that no source is done long before.
+fn three_sources(paced: bool) -> String {
+    let (pace, slow) = match paced {
+        true => ("-> slow", "slow = { type = \"throttle\", rate_hz = 2400 }"),
+        false => ("", ""),
+    };
+    format!(
+        r#"
+name = "aligned"
+connect = [
+    {{ from = "imu", to = "table.imu", depth = 4 }},
+    {{ from = "camera", to = "table.camera", depth = 4 }},
+    {{ from = "position", to = "table.position", depth = 4 }},
+    "table {pace} -> csv",
+]
+[[pool]]
+block_bytes = 4096
+count = 1024
+[blocks]
+imu = {{ type = "signal", waveform = "noise", seed = 1, rate_hz = 200, frames = 1, channels = 2, dtype = "f64", count = 4000 }}
+camera = {{ type = "signal", waveform = "noise", seed = 2, rate_hz = 30, frames = 1, dtype = "f64", count = 600 }}
+position = {{ type = "signal", waveform = "noise", seed = 3, rate_hz = 7, frames = 1, dtype = "f64", count = 140 }}
+{slow}
+csv = {{ type = "csv-sink", path = "rows.csv" }}
+[blocks.table]
+type = "sync-merge"
+inputs = ["imu", "camera", "position"]
+policy = "linear"
+rate_hz = 90
+depth = [64, 16, 4]
+"#
+    )
+}
+
+fn start(text: &str, options: &[&str]) -> Pipeline {
+    let directory = Directory::new();
+    let file = directory.write("pipeline.toml", text);
+    Pipeline::start_in(directory, &file, options)
+}
+
+/// Numbers that are the same in every run with the same seed.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+}
+
+fn ended(run: Pipeline) -> End {
+    let end = run.wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    end
+}
+
+#[test]
+fn rows_are_the_same_whatever_the_scheduler_does_and_whichever_source_is_killed() {
+    let undisturbed = ended(start(&three_sources(false), &["--fused"])).bytes("rows.csv");
+    assert!(undisturbed.iter().filter(|byte| **byte == b'\n').count() > 1700);
+    let mut run = start(&three_sources(true), &[]);
+    wait_until("rows are written", || run.size("rows.csv") > 0);
+    let mut random = Random(0x5eed);
+    let mut kills = 0;
+    while run.size("rows.csv") < undisturbed.len() as u64 * 3 / 4 {
+        let victims = ["imu", "camera", "position", "table"];
+        let victim = victims[random.below(4) as usize];
+        let pid = run.pid_of(victim);
+        // The table's own death loses what it holds, which is another test's matter.
+        if victim != "table" && random.below(4) == 0 && kills < 12 {
+            kill(pid, Signal::KILL);
+            kills += 1;
+            wait_until("it is started again", || run.pid_of(victim) != pid);
+        } else {
+            kill(pid, Signal::STOP);
+            std::thread::sleep(Duration::from_millis(random.below(30)));
+            kill(pid, Signal::CONT);
+        }
+    }
+    assert!(kills > 0);
+    let end = ended(run);
+    assert!(end.bytes("rows.csv") == undisturbed, "the same bytes after {kills} kills");
+}
+
+#[test]
+fn a_killed_table_repeats_no_row_and_mixes_no_moments() {
+    let undisturbed = ended(start(&three_sources(false), &["--fused"])).rows("rows.csv");
+    let mut run = start(&three_sources(true), &[]);
+    for rows in [50, 300, 550, 800] {
+        wait_until("rows are written", || run.read("rows.csv").lines().count() > rows);
+        let victim = run.pid_of("table");
+        kill(victim, Signal::KILL);
+        wait_until("it is started again", || run.pid_of("table") != victim);
+    }
+    let rows = ended(run).rows("rows.csv");
+    let mut expected = undisturbed.rows.iter();
+    let mut missing = 0;
+    for row in &rows.rows {
+        // Found behind the one before, so times rise and no row comes twice.
+        let whole = expected.find(|whole| whole[0] == row[0]).expect("a row of that time, not found before");
+        for (field, whole) in row.iter().zip(whole) {
+            assert!(field.is_empty() || field == whole, "{row:?} instead of {whole:?}");
+            missing += usize::from(field.is_empty() && !whole.is_empty());
+        }
+    }
+    // What the table held when it was killed is lost, but not more: 84 buffers and those of one row at a time.
+    assert!(missing < 4 * 300, "{missing} values are missing");
+    assert!(rows.rows.len() > undisturbed.rows.len() - 4 * 100, "{} rows", rows.rows.len());
+}
+
+/// A sensor and a clock that runs in real time and without which there are no rows.
+fn clock_and_sensor(policy: &str) -> String {
+    format!(
+        r#"
+name = "degraded"
+connect = ["clock -> real-time -> table.clock", "sensor -> table.sensor", "table -> csv"]
+[[pool]]
+block_bytes = 4096
+count = 1024
+[blocks]
+clock = {{ type = "signal", waveform = "saw", freq_hz = 0.0001, rate_hz = 100, frames = 1, dtype = "f64" }}
+real-time = {{ type = "throttle" }}
+sensor = {{ type = "signal", waveform = "saw", freq_hz = 0.0001, rate_hz = 100, frames = 1, dtype = "f64" }}
+csv = {{ type = "csv-sink", path = "rows.csv" }}
+[blocks.table]
+type = "sync-merge"
+inputs = ["clock", "sensor"]
+optional = ["sensor"]
+timeout_ms = 300.0
+mark_degraded = true
+{policy}
+"#
+    )
+}
+
+/// The mark in the last row: 1 if it is degraded.
+fn last_mark(run: &Pipeline) -> String {
+    let text = run.read("rows.csv");
+    let line = text.rsplit_terminator("\r\n").next().unwrap_or_default();
+    line.rsplit(',').next().unwrap_or_default().to_owned()
+}
+
+/// Field of a row as a number; `None` if it is missing.
+fn field(rows: &Rows, row: usize, column: &str) -> Option<f64> {
+    let index = rows.header.iter().position(|header| header == column).expect("a column");
+    rows.rows[row][index].parse().ok()
+}
+
+#[test]
+fn a_source_that_is_stopped_and_killed_is_left_out_and_comes_back() {
+    let mut run = start(&clock_and_sensor("policy = \"exact\""), &["--duration", "1h"]);
+    wait_until("whole rows are written", || run.read("rows.csv").lines().count() > 20);
+    for _ in 0..2 {
+        let victim = run.pid_of("sensor");
+        kill(victim, Signal::STOP);
+        wait_until("rows come without it", || last_mark(&run) == "1");
+        kill(victim, Signal::KILL);
+        wait_until("it is started again", || run.pid_of("sensor") != victim);
+        let rows = run.read("rows.csv").lines().count();
+        wait_until("rows are whole again", || {
+            run.read("rows.csv").lines().count() > rows + 10 && last_mark(&run) == "0"
+        });
+    }
+    run.signal(Signal::INT);
+    let rows = ended(run).rows("rows.csv");
+    let mut degraded = 0;
+    for row in 0..rows.rows.len() {
+        let time_s = field(&rows, row, "time").expect("a time");
+        assert!((time_s - row as f64 / 100.0).abs() < 1e-6, "row {row} at {time_s}: each moment once");
+        // Both count the same, so a value belongs to its moment if it is the clock's.
+        let (clock, sensor) = (field(&rows, row, "clock.0").expect("a value"), field(&rows, row, "sensor.0"));
+        assert!(sensor.is_none_or(|sensor| sensor == clock), "row {row}: {sensor:?} instead of {clock}");
+        match field(&rows, row, "degraded") {
+            Some(0.0) => assert!(sensor.is_some(), "row {row} is called whole"),
+            mark => {
+                assert_eq!(mark, Some(1.0));
+                degraded += 1;
+            }
+        }
+        if sensor.is_none() {
+            assert_eq!(field(&rows, row, "degraded"), Some(1.0), "row {row} lacks a value");
+        }
+    }
+    assert!(degraded >= 2 && degraded < rows.rows.len());
+}
+
+#[test]
+fn a_table_that_is_killed_while_a_source_is_behind_does_not_go_back() {
+    // A new process waits for the source again; the rows of the past that it could make with what comes late were sent.
+    let mut run = start(&clock_and_sensor("policy = \"linear\"\nrate_hz = 100"), &["--duration", "1h"]);
+    wait_until("whole rows are written", || run.read("rows.csv").lines().count() > 20);
+    for _ in 0..2 {
+        let [sensor, table] = ["sensor", "table"].map(|block| run.pid_of(block));
+        kill(sensor, Signal::STOP);
+        wait_until("rows come without it", || last_mark(&run) == "1");
+        kill(sensor, Signal::KILL);
+        kill(table, Signal::KILL);
+        wait_until("both are started again", || {
+            run.pid_of("sensor") != sensor && run.pid_of("table") != table
+        });
+        let rows = run.read("rows.csv").lines().count();
+        wait_until("rows are whole again", || {
+            run.read("rows.csv").lines().count() > rows + 10 && last_mark(&run) == "0"
+        });
+    }
+    run.signal(Signal::INT);
+    let times: Vec<f64> = ended(run).rows("rows.csv").column("time");
+    assert!(times.is_sorted_by(|earlier, later| earlier < later), "each row has a later time");
+}
