@@ -59,7 +59,8 @@ impl Layout {
         for i in (0..layout.dimensions).rev() {
             layout.shape[i] = shape[i] as ffi::Py_ssize_t;
             layout.strides[i] = stride;
-            stride *= layout.shape[i];
+            // Wrapping: what shared memory says about a shape may be anything; it is used only if it agrees with the length.
+            stride = stride.wrapping_mul(layout.shape[i]);
         }
         layout
     }
@@ -156,9 +157,10 @@ impl Memory {
             let size = length as ffi::Py_ssize_t;
             let filled =
                 ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start.cast(), size, c_int::from(!writable), flags);
-            let items = layout.shape[..layout.dimensions].iter().product::<ffi::Py_ssize_t>();
-            // What shared memory says about the shape is used only if it agrees with the length.
-            if filled == 0 && flags & ffi::PyBUF_ND == ffi::PyBUF_ND && items * layout.itemsize == size {
+            // What shared memory says about the shape is used only if it agrees with the length, and not by wrapping around.
+            let mut extents = layout.shape[..layout.dimensions].iter();
+            let said = extents.try_fold(layout.itemsize, |n, extent| n.checked_mul(*extent));
+            if filled == 0 && flags & ffi::PyBUF_ND == ffi::PyBUF_ND && said == Some(size) {
                 (*view).itemsize = layout.itemsize;
                 (*view).ndim = layout.dimensions as c_int;
                 (*view).shape = layout.shape.as_ptr().cast_mut();

@@ -41,7 +41,8 @@ pub(crate) fn commit(fd: &impl AsFd, offset: u64, len: u64) -> io::Result<()> {
             format!("{len} bytes wanted, {available} available (of which {RESERVE_BYTES} are left alone)"),
         ));
     }
-    Ok(rustix::fs::fallocate(fd, FallocateFlags::empty(), offset, len)?)
+    // A signal that comes meanwhile (a timer's, a profiler's) ends the call, which is no lack of memory.
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::fallocate(fd, FallocateFlags::empty(), offset, len))?)
 }
 
 /// What a commitment leaves to everybody else.
