@@ -40,11 +40,13 @@ mod proc_file;
 mod proc_memory;
 mod proc_network;
 mod program;
+mod rate_change;
 mod rate_probe;
 mod raw_stream;
 #[cfg(test)]
 mod reference;
 mod restamp;
+mod resampler;
 mod router;
 mod selector;
 mod signal;
@@ -90,6 +92,7 @@ pub(crate) fn add_to(catalog: &mut Catalog) {
         .add::<moving_average::MovingAverage>()
         .add::<fir::Fir>()
         .add::<decimate::Decimate>()
+        .add::<resampler::Resampler>()
         .add::<fft::Fft>()
         .add::<interleave::Interleave>()
         .add::<deinterleave::Deinterleave>()
