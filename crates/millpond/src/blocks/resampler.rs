@@ -259,7 +259,7 @@ mod tests {
         for (rate_hz, asked_db) in
             [(44_100, 140.0), (16_000, 130.0), (96_000, 140.0), (32_000, 140.0), (11_025, 140.0)]
         {
-            let highest_hz = u64::from(rate_hz.min(TEST_RATE_HZ)) * 2 / 5;
+            let highest_hz = u64::from(rate_hz.min(TEST_RATE_HZ)) * 48 / 100;
             let freqs_hz = [20, 441, 1000, highest_hz / 3, highest_hz / 2, highest_hz - 1234, highest_hz - 1];
             let input = sines(&freqs_hz, TEST_RATE_HZ, 72_000);
             let expected =
@@ -395,7 +395,7 @@ mod tests {
     }
 
     fn constant<T: Item + PartialEq + std::fmt::Debug>(value: T, at_most: usize) {
-        let out = resampler(16_000).run_through::<T, T>(2, 1000, &vec![value; 20_000]).unwrap();
+        let out = resampler(16_000).run_through::<T, T>(2, 1000, &[value; 20_000]).unwrap();
         assert_eq!(out.len(), 2 * 3334);
         let others = out[2000..out.len() - 2000].iter().filter(|sample| **sample != value).count();
         assert!(others <= at_most, "{others}");
