@@ -45,8 +45,8 @@ mod rate_probe;
 mod raw_stream;
 #[cfg(test)]
 mod reference;
-mod restamp;
 mod resampler;
+mod restamp;
 mod router;
 mod selector;
 mod signal;
