@@ -149,8 +149,11 @@ impl Graph {
         graph.sink("safe-sink", "safe-sink.in", random, false, true);
         graph.connect(&from, "safe-sink.in", random.between(2, 64), Policy::Block);
 
-        // The same where a death takes with it what was in hand.
+        // The same where a death takes with it what was in hand, and always at work.
         let plain = graph.source("plain-source", random);
+        if let Some(Process { role: Role::Source { batch, pause_us, .. }, .. }) = graph.processes.last_mut() {
+            (*batch, *pause_us) = (48, 1000);
+        }
         let from = graph.forward(&plain, "plain-forwarder", random, false);
         graph.sink("plain-sink", "plain-sink.in", random, false, false);
         graph.connect(&from, "plain-sink.in", random.between(2, 64), Policy::Block);
