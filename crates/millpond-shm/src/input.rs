@@ -2,7 +2,7 @@
 
 use crate::attachment::{Attachment, Session};
 use crate::buffer::Buffer;
-use crate::control::{ATTACHED, LANE_CLOSING, NEVER};
+use crate::control::{ATTACHED, LANE_CLOSING, LEFT, NEVER};
 use crate::lane::{End, Taken};
 use crate::layout::PortRecord;
 use crate::ports::{LaneEnd, StreamFormat};
@@ -561,7 +561,10 @@ impl Lane {
     /// The sender's presence, if it is gone without having ended the stream and that was not told yet.
     fn unsaid_loss(&self) -> Option<u32> {
         let presence = self.end.record.producer_presence.load(Ordering::Acquire);
-        let gone = !matches!(presence & 0xff, NEVER | ATTACHED);
+        // Whoever lets go of a removed connection has not died.
+        let removed =
+            presence & 0xff == LEFT && self.end.record.state.load(Ordering::Acquire) == LANE_CLOSING;
+        let gone = !removed && !matches!(presence & 0xff, NEVER | ATTACHED);
         let lost = gone && presence != self.told && !self.is_at_end();
         // A new sender that attaches meanwhile reopens the stream: what was read is only true if the presence still stands.
         (lost && self.end.record.producer_presence.load(Ordering::Acquire) == presence).then_some(presence)

@@ -411,13 +411,8 @@ impl Output {
         let pond = self.session.attachment();
         let references = &buffer.record().references;
         let own = buffer.owns_token();
-        let mut takers: Vec<usize> = Vec::with_capacity(self.lanes.len());
-        for (i, lane) in self.lanes.iter_mut().enumerate() {
-            if lane.make_room(pond) {
-                takers.push(i);
-            }
-        }
-        let wanted = takers.len() - usize::from(own && !takers.is_empty());
+        // Before any queue makes room: whoever is refused has dropped nothing.
+        let wanted = self.lanes.len().saturating_sub(usize::from(own));
         let mut extra = Vec::with_capacity(wanted);
         for _ in 0..wanted {
             match buffer.add_reference() {
@@ -430,13 +425,23 @@ impl Output {
                 }
             }
         }
-        let mut takers = takers.into_iter();
-        for (reference, i) in extra.into_iter().zip(takers.by_ref()) {
-            self.lanes[i].push(pond, references, reference, flags);
+        let mut extra = extra.into_iter();
+        let mut last = None;
+        for (i, lane) in self.lanes.iter_mut().enumerate() {
+            if !lane.make_room(pond) {
+                continue;
+            }
+            match extra.next() {
+                Some(reference) => lane.push(pond, references, reference, flags),
+                None => last = Some(i),
+            }
             crash_point!(FanOutBetween);
         }
+        for reference in extra {
+            references.release(reference.token);
+        }
         // The buffer's own token goes last; a buffer that other clones use, or that is still to be finished, is dropped here.
-        if let Some(i) = takers.next() {
+        if let Some(i) = last {
             self.lanes[i].push(pond, references, buffer.into_token(), flags);
         }
         Ok(())
