@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::commands::{
     align, bench, block, blocks, call, check, clean, completions, connect, disconnect, get, graph, init,
-    inspect, logs, ps, publish, remove, run, set, stop, subscribe, top, torture, worker,
+    inspect, logs, ps, publish, remove, resample, run, set, stop, subscribe, top, torture, worker,
 };
 
 /// Streaming pipelines whose every block may be its own process
@@ -64,6 +64,8 @@ pub enum Command {
     Clean(clean::Args),
     /// Align recorded events of several streams by their timestamps
     Align(align::Args),
+    /// Change the rate of a WAV file
+    Resample(resample::Args),
     /// Measure this machine: latency, throughput, recovery
     Bench(bench::Args),
     /// Kill processes at random and account for every buffer

@@ -17,7 +17,7 @@ use clap::Parser;
 use args::{Cli, Command, UsageError};
 use commands::{
     align, bench, block, blocks, call, check, clean, completions, connect, disconnect, get, graph, init,
-    inspect, logs, ps, publish, remove, run, set, stop, subscribe, top, torture, worker,
+    inspect, logs, ps, publish, remove, resample, run, set, stop, subscribe, top, torture, worker,
 };
 
 /// The arguments are wrong; the same code that clap uses.
@@ -48,6 +48,7 @@ fn main() -> ExitCode {
         Command::Stop(args) => stop::run(args),
         Command::Clean(args) => clean::run(args),
         Command::Align(args) => align::run(args),
+        Command::Resample(args) => resample::run(args),
         Command::Bench(args) => bench::run(args),
         Command::BenchPeer(args) => bench::run_peer(args),
         Command::Torture(args) => torture::run(args),

@@ -18,6 +18,7 @@ pub mod logs;
 pub mod ps;
 pub mod publish;
 pub mod remove;
+pub mod resample;
 pub mod run;
 pub mod set;
 pub mod stop;
