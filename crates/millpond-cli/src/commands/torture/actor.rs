@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::process::{Child, Stdio};
 
 use anyhow::Context as _;
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::graph::{Graph, Process};
@@ -43,6 +44,9 @@ pub enum Entry {
 
 /// Records read in one go.
 const READ_RECORDS: usize = 2048;
+
+/// A long-lived process writes much down: what has been read is given back to the file system in such steps.
+const GIVE_BACK_BYTES: u64 = 1 << 20;
 
 /// One place in the graph.
 pub struct Actor {
@@ -178,7 +182,13 @@ impl Actor {
                 .0
                 .iter()
                 .for_each(|record| each(Entry::Received(Record::from_bytes(record))));
+            let given_back = book.read_bytes / GIVE_BACK_BYTES;
             book.read_bytes += whole as u64;
+            if book.read_bytes / GIVE_BACK_BYTES > given_back {
+                let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                // Where the file system cannot do that, the file only takes more room.
+                let _ = fallocate(&book.file, flags, 0, book.read_bytes);
+            }
             if whole == 0 {
                 let Some(death) = closed else { return Ok(()) };
                 each(Entry::Died(death));

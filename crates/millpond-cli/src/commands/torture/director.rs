@@ -24,7 +24,7 @@ const ROUND: Duration = Duration::from_millis(5);
 /// Between two readings of what receivers wrote down.
 const READ_EVERY: Duration = Duration::from_millis(50);
 /// Nothing takes so long unless it hangs.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// The graph runs undisturbed so long, and then its processes are as large as they get.
 const WARM_UP: Duration = Duration::from_millis(500);
 
