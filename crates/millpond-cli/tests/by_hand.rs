@@ -87,7 +87,7 @@ fn three_sources_a_merger_a_gain_and_a_sink() {
         "proc-cpu cpu --param rate_hz=200".to_owned(),
         "proc-memory memory --param rate_hz=50".to_owned(),
         "proc-network network --param rate_hz=50".to_owned(),
-        "merge table --param inputs=cpu,memory,network".to_owned(),
+        "async-merge table --param inputs=cpu,memory,network".to_owned(),
         "gain scaled --param k=0.001".to_owned(),
         format!("csv-sink file --param path={}", table.0.display()),
     ];

@@ -87,3 +87,8 @@ pub mod prelude {
         StreamFormat, Timestamp, WorkResult,
     };
 }
+
+/// Compiles the Rust of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Value as Json, json};
-
 use crate::catalog::Catalog;
 use crate::param::Param;
 use crate::spec::{Port, Spec};
@@ -21,18 +19,6 @@ impl Port {
     pub fn shown_name(&self) -> String {
         self.for_each_of().map_or_else(|| self.name().to_owned(), |param| format!("each of {param}"))
     }
-
-    fn to_json(&self) -> Json {
-        json!({
-            "name": self.for_each_of().is_none().then(|| self.name()),
-            "for_each_of": self.for_each_of(),
-            "dtypes": self.dtypes,
-            "shape": self.shape,
-            "like": self.like_input(),
-            "optional": self.is_optional(),
-            "doc": self.doc(),
-        })
-    }
 }
 
 impl Param {
@@ -44,35 +30,9 @@ impl Param {
             None => "none".to_owned(),
         }
     }
-
-    fn to_json(&self) -> Json {
-        json!({
-            "name": self.name(),
-            "expected": self.expected(),
-            "unit": self.unit_name(),
-            "default": self.default_value().map(ToString::to_string),
-            "required": self.is_required(),
-            "fixed": self.is_fixed(),
-            "doc": self.doc(),
-        })
-    }
 }
 
 impl Spec {
-    /// Everything that the type states, for programs.
-    pub fn to_json(&self) -> Json {
-        let ports = |ports: &[Port]| ports.iter().map(Port::to_json).collect::<Vec<_>>();
-        json!({
-            "name": self.name(),
-            "doc": self.doc(),
-            "details": self.more(),
-            "inputs": ports(self.input_ports()),
-            "outputs": ports(self.output_ports()),
-            "params": self.params().iter().map(Param::to_json).collect::<Vec<_>>(),
-            "example": self.example_text().trim_start(),
-        })
-    }
-
     fn describe(&self, page: &mut String) {
         let _ = write!(page, "\n## {}\n\n{}.\n", self.name(), self.doc());
         if !self.more().is_empty() {

@@ -3,6 +3,7 @@
 
 use millpond_shm::{DType, Policy};
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use crate::catalog::Catalog;
 use crate::param::{Kind, Param, Presence, Value};
@@ -100,6 +101,14 @@ impl Catalog {
     pub fn to_text(&self) -> String {
         let width = self.iter().map(|known| known.spec().name().len()).max().unwrap_or(0);
         self.iter().map(|known| format!("{:width$}  {}\n", known.spec().name(), known.spec().doc())).collect()
+    }
+}
+
+impl Spec {
+    /// The type as one of the `blocks` that `PROGRAM blocks --json` prints.
+    pub fn to_json(&self) -> Json {
+        // Strings, numbers and lists: nothing of it can fail to be written.
+        serde_json::to_value(SpecJson::from(self)).unwrap_or_default()
     }
 }
 

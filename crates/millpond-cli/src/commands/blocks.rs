@@ -17,7 +17,7 @@ Parameters marked * can change while the block runs.
 Examples:
   millpond blocks
   millpond blocks fir
-  millpond blocks --json | jq -r '.blocks[].name'
+  millpond blocks --json | jq -r '.blocks[].type'
 
 Exit codes:
   0  ok
@@ -26,7 +26,7 @@ pub struct Args {
     /// A type of block, such as gain; without it, all are listed
     #[arg(value_name = "TYPE")]
     block_type: Option<String>,
-    /// Print JSON: the object of one type, or {\"blocks\": [...]}
+    /// Print JSON as every program with blocks does (docs/programs.md): {\"blocks\": [...]}, or the object of one type
     #[arg(long)]
     json: bool,
 }
@@ -50,8 +50,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
         }
         None if args.json => {
-            let blocks: Vec<_> = catalog.iter().map(|block_type| block_type.spec().to_json()).collect();
-            output::print_json(&serde_json::json!({ "blocks": blocks }))?;
+            output::print(&(catalog.to_json() + "\n"))?;
         }
         None => output::print(&list(&catalog))?,
     }

@@ -1,0 +1,161 @@
+//! Programs with block types of their own in pipeline files, and what `millpond check` says about files.
+
+mod pipeline;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use pipeline::{Directory, Pipeline, wait_until};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// The example of the crate `millpond`, built if need be.
+fn own_blocks() -> &'static str {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    let path = PATH.get_or_init(|| {
+        let profile = Path::new(env!("CARGO_BIN_EXE_millpond")).parent().expect("a directory");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--offline", "-p", "millpond", "--example", "own_blocks"]);
+        cargo
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .arg("--target-dir")
+            .arg(profile.parent().expect("a directory"));
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().expect("cargo").success());
+        profile.join("examples/own_blocks")
+    });
+    path.to_str().expect("text")
+}
+
+fn millpond(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_millpond")).args(arguments).output().expect("millpond");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn check(text: &str) -> (Option<i32>, String, String) {
+    let directory = Directory::new();
+    millpond(&["check", &directory.write("checked.toml", text)])
+}
+
+fn with_halve(sink: &str) -> String {
+    format!(
+        r#"
+name = "halved"
+connect = ["noise -> half -> sink"]
+[blocks]
+noise = {{ type = "signal", waveform = "noise", count = 50 }}
+half = {{ type = "halve", program = "{}" }}
+sink = {sink}
+"#,
+        own_blocks()
+    )
+}
+
+#[test]
+fn a_block_of_an_own_program_is_checked_like_others() {
+    let right = with_halve(r#"{ type = "null-sink" }"#);
+    let (code, stdout, stderr) = check(&right);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert!(stdout.ends_with("checked.toml: 3 blocks, 2 connections, 3 processes\n"), "{stdout}");
+    let (code, _, stderr) = check(&right.replace("\"halve\"", "\"halv\""));
+    assert_eq!(code, Some(2));
+    let unknown = format!("error: there is no block type `halv` in `{}`\n", own_blocks());
+    assert!(stderr.starts_with(&unknown) && stderr.contains("= help: did you mean `halve`?"), "{stderr}");
+    let (_, _, stderr) = check(&right.replace("\"halve\"", "\"halve\", k = 3"));
+    assert!(stderr.starts_with("error: `halve` has no parameter `k`\n"), "{stderr}");
+    // It takes samples; text is none.
+    let (_, _, stderr) =
+        check(&right.replace("connect = [\"noise", "connect = [\"cpu -> half.inn\", \"noise"));
+    assert!(stderr.contains("there is no block `cpu`"), "{stderr}");
+    let (_, _, stderr) = check(&right.replace(own_blocks(), "/nowhere/own_blocks"));
+    assert!(
+        stderr.starts_with("error: cannot use the program `/nowhere/own_blocks`: No such file"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_block_of_an_own_program_works_and_is_started_again() {
+    let directory = Directory::new();
+    let file = directory.write("own.toml", &with_halve(r#"{ type = "file-sink", path = "half.f32" }"#));
+    let end = Pipeline::start_in(directory, &file, &["--quiet"]).wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    let own = end.bytes("half.f32");
+    let line = "signal waveform=noise count=50 ! gain k=0.5 ! file-sink path=half.f32";
+    let end = Pipeline::start(line, &["--quiet"]).wait();
+    assert!(own == end.bytes("half.f32") && own.len() == 50 * 4096 * 4, "{} bytes: {end}", own.len());
+
+    let directory = Directory::new();
+    let text = with_halve(r#"{ type = "null-sink" }"#).replace(
+        r#"{ type = "signal", waveform = "noise", count = 50 }"#,
+        r#"{ type = "null-source", rate_hz = 200, items = 16 }"#,
+    );
+    let file = directory.write("own.toml", &text);
+    let mut run = Pipeline::start_in(directory, &file, &[]);
+    run.has_moved("sink");
+    let victim = run.pid_of("half");
+    pipeline::kill(victim, Signal::KILL);
+    wait_until("it has a new process", || run.pid_of("half") != victim);
+    assert!(run.stderr().contains(&format!("half: process {victim} was killed by signal 9 (SIGKILL)")));
+    run.signal(Signal::INT);
+    let end = run.wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    assert_eq!(end.count_of("half.out -> sink.in", 0), end.count_of("half.out -> sink.in", 1), "{end}");
+}
+
+#[test]
+fn a_process_is_of_one_program() {
+    let text = with_halve(r#"{ type = "null-sink", process = "all" }"#)
+        .replace("type = \"halve\"", "type = \"halve\", process = \"all\"");
+    let (code, _, stderr) = check(&text);
+    assert_eq!(code, Some(2));
+    let refusal = "error: `half` and `sink` are of different programs and cannot share the process `all`\n";
+    assert!(stderr.starts_with(refusal), "{stderr}");
+}
+
+#[test]
+fn every_program_says_alike_what_it_has() {
+    let own = Command::new(own_blocks()).args(["blocks", "--json"]).output().expect("own_blocks").stdout;
+    let own: Value = serde_json::from_slice(&own).expect("JSON");
+    let (code, builtin, _) = millpond(&["blocks", "--json"]);
+    let builtin: Value = serde_json::from_str(&builtin).expect("JSON");
+    assert_eq!((code, &own["worker"], &builtin["worker"]), (Some(0), &true.into(), &true.into()));
+    let (_, gain, _) = millpond(&["blocks", "gain", "--json"]);
+    let gain: Value = serde_json::from_str(&gain).expect("JSON");
+    assert_eq!(gain["type"], "gain");
+    let blocks = builtin["blocks"].as_array().expect("a list");
+    assert!(blocks.contains(&gain), "one type is shown as in the list");
+    let keys = |of: &Value| of.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
+    let halve = &own["blocks"][0];
+    assert!(keys(halve).iter().all(|key| keys(&gain).contains(key)), "{halve}");
+    assert_eq!(keys(&halve["inputs"][0]), keys(&gain["inputs"][0]));
+    // `millpond` itself can be named as a program.
+    let text = format!(
+        "connect = ['a -> b']\n[blocks]\na = {{ type = 'null-source' }}\nb = {{ type = 'null-sink', program = '{}' }}",
+        env!("CARGO_BIN_EXE_millpond")
+    );
+    let (code, _, stderr) = check(&text);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let (code, stdout, stderr) = check(
+        "connect = ['a -> c', 'b -> b']\n[blocks]\na = { type = 'null-source', rate_hz = -1 }\nb = { type = 'gian' }\nc = { type = 'gain' }\nd = { type = 'wav-sink' }",
+    );
+    assert_eq!((code, stdout.as_str()), (Some(2), ""));
+    for part in ["rate_hz", "no block type `gian`", "block `d` needs the parameter `path`"] {
+        assert!(stderr.contains(part), "no {part} in:\n{stderr}");
+    }
+    assert!(stderr.matches("error: ").count() >= 3, "{stderr}");
+    let (code, _, stderr) = millpond(&["check", "/nope.toml"]);
+    assert_eq!(code, Some(2));
+    assert_eq!(
+        stderr,
+        "millpond: cannot read the pipeline file /nope.toml: No such file or directory (os error 2)\n"
+    );
+}
