@@ -40,6 +40,8 @@ fn _millpond(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(pond::_close_all, module)?)?;
     module.add_function(wrap_pyfunction!(block::_main, module)?)?;
     module.add_function(wrap_pyfunction!(align::_align, module)?)?;
+    module.add_function(wrap_pyfunction!(align::_align_linear, module)?)?;
+    module.add_function(wrap_pyfunction!(align::_align_window, module)?)?;
     module.add_function(wrap_pyfunction!(block::_log, module)?)?;
     error::add_to(module)?;
     // Before the interpreter takes its modules apart: streams then end in order, and the pond is left.

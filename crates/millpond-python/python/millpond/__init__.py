@@ -4,7 +4,7 @@ Data lies in buffers in shared memory; a received frame is a numpy view of it. K
 moment: what it held is given back, nobody else stalls, nothing that was published is lost.
 """
 
-from millpond._align import align
+from millpond._align import Windows, align, align_linear, align_window
 from millpond._blocks import block, main
 from millpond._flowgraph import End, Flowgraph, Run
 from millpond._millpond import (
@@ -74,9 +74,12 @@ __all__ = [
     "StoppedError",
     "Subscription",
     "Timestamp",
+    "Windows",
     "WritableViewError",
     "__version__",
     "align",
+    "align_linear",
+    "align_window",
     "block",
     "main",
     "ponds",

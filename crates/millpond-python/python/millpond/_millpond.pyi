@@ -38,6 +38,8 @@ __all__ = [
     "_Graph",
     "_Run",
     "_align",
+    "_align_linear",
+    "_align_window",
     "_close_all",
     "_log",
     "_main",
@@ -326,3 +328,12 @@ def _main(types: Sequence[tuple[Any, ...]], arguments: Sequence[str], with_built
 def _align(
     streams: Sequence[Sequence[int]], policy: str, tolerance_ns: int | None, reference: int
 ) -> list[list[int]]: ...
+def _align_linear(
+    streams: Sequence[tuple[Sequence[int], Sequence[float]]],
+    reference: int,
+    grid: tuple[int, int, int] | None,
+    max_gap_ns: int | None,
+) -> tuple[list[int], list[list[float]]]: ...
+def _align_window(
+    streams: Sequence[tuple[Sequence[int], Sequence[float]]], size_ns: int, slide_ns: int, origin_ns: int
+) -> tuple[list[int], list[list[tuple[int, float, float, float, float]]]]: ...
