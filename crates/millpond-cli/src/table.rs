@@ -1,6 +1,12 @@
-//! Plain text tables: columns as wide as their widest cell, two spaces between them, no lines.
+//! Plain text tables: columns as wide as their widest cell, two spaces between them, no lines. On a terminal the words of the last
+//! column go on in the next line where it is too narrow.
 
 use std::fmt;
+
+use rustix::termios::tcgetwinsize;
+
+/// A last column that is narrower is left to the terminal.
+const MIN_WRAPPED: usize = 16;
 
 /// The heading of a column and the side its cells are aligned to.
 #[derive(Clone, Copy)]
@@ -48,6 +54,17 @@ impl Table {
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, terminal_columns())
+    }
+}
+
+/// Columns of the terminal that standard output is; `None`: it is none.
+pub fn terminal_columns() -> Option<usize> {
+    tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+impl Table {
+    fn write(&self, f: &mut impl fmt::Write, terminal: Option<usize>) -> fmt::Result {
         let headings: Vec<String> = self.columns.iter().map(|column| column.heading().to_owned()).collect();
         let lines = || std::iter::once(&headings).chain(&self.rows);
         let width = |column: usize| lines().map(|line| line[column].chars().count()).max().unwrap_or(0);
@@ -61,15 +78,53 @@ impl fmt::Display for Table {
                     Column::Right(_) => text.push_str(&format!("{cell:>width$}")),
                 }
             }
-            writeln!(f, "{}", text.trim_end())?;
+            let indent = 2 + widths[..widths.len() - 1].iter().map(|width| width + 2).sum::<usize>();
+            let room = terminal.map_or(usize::MAX, |columns| columns.saturating_sub(indent));
+            match self.columns.last() {
+                Some(Column::Left(_)) if room >= MIN_WRAPPED => write_wrapped(f, &text, indent, room)?,
+                _ => writeln!(f, "{}", text.trim_end())?,
+            }
         }
         Ok(())
     }
 }
 
+/// Writes a line whose part from `indent` on is broken between words into lines of `room` characters.
+fn write_wrapped(f: &mut impl fmt::Write, line: &str, indent: usize, room: usize) -> fmt::Result {
+    let start = line.char_indices().nth(indent).map_or(line.len(), |(at, _)| at);
+    let (mut text, mut used) = (line[..start].to_owned(), 0);
+    for word in line[start..].split_whitespace() {
+        let width = word.chars().count();
+        if used > 0 && used + 1 + width > room {
+            writeln!(f, "{}", text.trim_end())?;
+            (text, used) = (" ".repeat(indent), 0);
+        }
+        if used > 0 {
+            text.push(' ');
+            used += 1;
+        }
+        text.push_str(word);
+        used += width;
+    }
+    writeln!(f, "{}", text.trim_end())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_column_fits_the_terminal() {
+        let mut table = Table::new(&[Column::Left("NAME"), Column::Left("MEANING")]);
+        table.row(["a".into(), "words that go on and on".into()]);
+        let written = |terminal| {
+            let mut text = String::new();
+            table.write(&mut text, terminal).expect("a string");
+            text
+        };
+        assert_eq!(written(Some(25)), "  NAME  MEANING\n  a     words that go on\n        and on\n");
+        assert_eq!(written(Some(20)), written(None));
+    }
 
     #[test]
     fn cells_are_aligned_under_their_headings() {

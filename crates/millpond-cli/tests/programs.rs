@@ -159,3 +159,16 @@ fn all_mistakes_are_told_at_once() {
         "millpond: cannot read the pipeline file /nope.toml: No such file or directory (os error 2)\n"
     );
 }
+
+#[test]
+fn queues_that_can_take_a_whole_pool_are_warned_about() {
+    let text = "connect = [{ from = 'a', to = 'b', depth = 40 }, { from = 'a', to = 'c', depth = 30 }]\n\
+                [[pool]]\nblock_bytes = 4096\ncount = COUNT\n\
+                [blocks]\na = { type = 'null-source' }\nb = { type = 'null-sink' }\nc = { type = 'null-sink' }";
+    let (code, _, stderr) = check(&text.replace("COUNT", "40"));
+    let warning = "warning: all connections together can queue 40 buffers, but a pool has no more (40 of 4096 bytes): \
+                   blocks that need one may wait for ever; make a `depth` smaller or the [[pool]] larger\n";
+    assert_eq!((code, stderr.as_str()), (Some(0), warning));
+    let (code, _, stderr) = check(&text.replace("COUNT", "41"));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+}

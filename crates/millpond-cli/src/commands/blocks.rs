@@ -7,7 +7,7 @@ use millpond::{Catalog, Spec};
 
 use crate::args::UsageError;
 use crate::output;
-use crate::table::{Column, Table};
+use crate::table::{Column, Table, terminal_columns};
 
 /// Options of `millpond blocks`.
 #[derive(clap::Args)]
@@ -31,7 +31,7 @@ pub struct Args {
     json: bool,
 }
 
-/// Width of running text.
+/// Width of running text where there is room for it.
 const TEXT_COLUMNS: usize = 100;
 
 /// Lists or shows.
@@ -106,11 +106,12 @@ fn describe(spec: &Spec) -> String {
 
 /// Breaks running text into lines, indented by two spaces.
 fn wrap(text: &str) -> String {
+    let columns = terminal_columns().map_or(TEXT_COLUMNS, |columns| columns.min(TEXT_COLUMNS));
     let mut lines = String::new();
     let mut column = 0;
     for word in text.split_whitespace() {
         let width = word.chars().count();
-        if column > 0 && column + 1 + width > TEXT_COLUMNS {
+        if column > 0 && column + 1 + width > columns {
             lines.push('\n');
             column = 0;
         }

@@ -36,6 +36,9 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     match Flowgraph::load(&args.file, &Catalog::builtin()) {
         Ok(flowgraph) => {
+            if let Some(warning) = flowgraph.pool_warning() {
+                eprintln!("warning: {warning}");
+            }
             let own = flowgraph.blocks.iter().filter(|node| node.process.is_none()).count();
             let shared: BTreeSet<_> =
                 flowgraph.blocks.iter().filter_map(|node| node.process.as_ref()).collect();

@@ -71,6 +71,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
         Err(error) => return Err(UsageError(error.to_string()).into()),
     };
+    if let Some(warning) = flowgraph.pool_warning() {
+        eprintln!("warning: {warning}");
+    }
     if args.duration.is_some() {
         flowgraph.duration = args.duration;
     }

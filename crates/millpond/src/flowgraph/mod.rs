@@ -269,6 +269,34 @@ impl Flowgraph {
         ((fewest / holders) as u32).clamp(MIN_DEFAULT_DEPTH, MAX_DEFAULT_DEPTH)
     }
 
+    /// Says so if the connections together can queue up all buffers of a pool: then blocks that need one of it may wait for ever.
+    ///
+    /// Receivers of one output share its buffers, so only the deepest of its connections counts.
+    pub fn pool_warning(&self) -> Option<String> {
+        let mut deepest: Vec<(&PortName, u64)> = Vec::new();
+        for connection in &self.connections {
+            let depth = u64::from(self.config_of(connection).depth.unwrap_or(0));
+            match deepest.iter_mut().find(|(from, _)| **from == connection.from) {
+                Some((_, known)) => *known = depth.max(*known),
+                None => deepest.push((&connection.from, depth)),
+            }
+        }
+        let queued: u64 = deepest.into_iter().map(|(_, depth)| depth).sum();
+        let pools = self.pools_or_default();
+        let small: Vec<String> = pools
+            .iter()
+            .filter(|pool| u64::from(pool.blocks) <= queued)
+            .map(|pool| format!("{} of {} bytes", pool.blocks, pool.block_bytes))
+            .collect();
+        (!small.is_empty()).then(|| {
+            format!(
+                "all connections together can queue {queued} buffers, but a pool has no more ({}): blocks that need one may wait for \
+                 ever; make a `depth` smaller or the [[pool]] larger",
+                small.join(", ")
+            )
+        })
+    }
+
     /// The pools that the flowgraph states, or the default ones.
     pub(crate) fn pools_or_default(&self) -> Vec<PoolConfig> {
         match self.pools.as_slice() {
