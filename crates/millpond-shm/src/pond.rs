@@ -137,6 +137,10 @@ impl Pond {
         };
         let (control, control_fd, data_fd) = open_memory(name, &found, true)?;
         let session = Session::new(Attachment::join(name, control, control_fd, data_fd, role)?);
+        // Whoever stands before us in the table watches us from now on: killed in here, we are recovered at once.
+        for (slot, _, _, _) in session.control.processes().filter(|(slot, ..)| *slot != session.me) {
+            session.poke(slot.into());
+        }
         crash_point!(JoinLive);
         let directory = Directory::lock()?;
         let written = (|| {
@@ -150,14 +154,7 @@ impl Pond {
         })();
         drop(directory); // a session that is given up locks it again
         written?;
-        let pond = Pond::started(session)?;
-        // Whoever stands before us in the table watches us from now on.
-        for (slot, _, _, _) in pond.session.control.processes() {
-            if slot != pond.session.me {
-                pond.session.poke(slot.into());
-            }
-        }
-        Ok(pond)
+        Pond::started(session)
     }
 
     fn started(session: Arc<Session>) -> Result<Pond> {
