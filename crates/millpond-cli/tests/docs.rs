@@ -30,6 +30,9 @@ esac
 exec "$REAL_CARGO" "$@" --offline --quiet
 "#;
 
+/// Stands before commands that go on while the next ones are typed.
+const OWN_TERMINAL: &str = "<!-- in a terminal of its own -->";
+
 #[derive(Debug, PartialEq)]
 struct Fence {
     language: String,
@@ -51,7 +54,8 @@ fn fences(page: &str) -> Vec<Fence> {
             fences.push(Fence {
                 language: language.to_owned(),
                 file: named.map(|(_, file)| file.to_owned()),
-                text: inside.join("\n") + "\n",
+                // What goes on in a terminal of its own does so in the background here.
+                text: inside.join("\n") + if before == OWN_TERMINAL { " &\n" } else { "\n" },
                 is_skipped: before.starts_with("<!-- not run: "),
             });
             before = "";
@@ -290,7 +294,8 @@ fn the_tutorial() {
 
 #[test]
 fn fences_are_found() {
-    let page = "Text.\n\nIn `a b`, `src/x.rs`:\n\n```rust\nfn x() {}\n```\n<!-- not run: why -->\n```sh\nrm x\n```\n";
+    let page = "Text.\n\nIn `a b`, `src/x.rs`:\n\n```rust\nfn x() {}\n```\n<!-- not run: why -->\n```sh\nrm x\n```\n\
+                <!-- in a terminal of its own -->\n```sh\nyes\n```\n";
     let fence = |language: &str, file: Option<&str>, text: &str, is_skipped| Fence {
         language: language.to_owned(),
         file: file.map(str::to_owned),
@@ -299,6 +304,10 @@ fn fences_are_found() {
     };
     assert_eq!(
         fences(page),
-        [fence("rust", Some("src/x.rs"), "fn x() {}\n", false), fence("sh", None, "rm x\n", true)]
+        [
+            fence("rust", Some("src/x.rs"), "fn x() {}\n", false),
+            fence("sh", None, "rm x\n", true),
+            fence("sh", None, "yes &\n", false)
+        ]
     );
 }
