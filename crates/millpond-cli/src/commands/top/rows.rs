@@ -117,7 +117,7 @@ impl Sampler {
             rows.extend(queues);
         }
         Rows {
-            alive: self.monitor.has_living_process(),
+            alive: pond.processes.iter().any(|process| process.state != "dead"),
             processes: pond.processes.iter().filter(|process| process.state != "dead").count(),
             recoveries: pond.recoveries,
             buffers_used: pond.pools.iter().map(|pool| u64::from(pool.used)).sum(),
