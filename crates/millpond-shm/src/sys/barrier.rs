@@ -1,6 +1,6 @@
 //! The expensive half of an asymmetric fence.
 //!
-//! The doorbell needs a store-load fence on both sides (references.md, section 7: Dekker's pattern). The side that is about
+//! The doorbell needs a store-load fence on both sides (Dekker's pattern). The side that is about
 //! to sleep is slow anyway, so it pays for both: `membarrier` makes every running thread of every registered process pass
 //! a full fence, and the side that publishes gets by with a compiler fence.
 
