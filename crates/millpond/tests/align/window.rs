@@ -32,7 +32,9 @@ fn grouped(streams: &Streams, size: i64, slide: i64, origin: i64) -> Vec<Line> {
         streams.iter().enumerate().flat_map(|(port, s)| s.iter().map(move |stamp| (*stamp, port))).collect();
     rows.sort();
     let mut lines = Vec::new();
-    for index in -400..400 {
+    let (Some((earliest, _)), Some((latest, _))) = (rows.first(), rows.last()) else { return lines };
+    // Every window that may have an item, and some that have none.
+    for index in (earliest - origin - size).div_euclid(slide)..=(latest - origin).div_euclid(slide) {
         let start = origin + index * slide;
         let in_window: Vec<_> =
             rows.iter().filter(|(stamp, _)| (start..start + size).contains(stamp)).collect();
