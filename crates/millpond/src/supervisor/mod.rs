@@ -501,7 +501,17 @@ impl Supervisor {
             // Only loops are left: there is no first one.
             due.extend(0..self.flowgraph.blocks.len());
         }
-        due.retain(|&block| !self.fates[block].ended);
+        due.retain(|&block| !self.fates[block].ended && !self.fates[block].told_to_end);
+        if due.is_empty() {
+            return;
+        }
+        // A process catches signals before it attaches; told earlier, it would be killed. It is told at the next look.
+        let snapshot = self.monitor.snapshot();
+        let can_be_told = |pid: u32, block: &str| {
+            // A program that starts another one has a pid of its own.
+            snapshot.processes.iter().any(|process| process.pid == pid)
+                || snapshot.blocks.iter().any(|known| known.name == block && known.pid.is_some())
+        };
         for block in due {
             let Some(member) = self.members.iter_mut().find(|member| member.group.blocks.contains(&block))
             else {
@@ -509,7 +519,7 @@ impl Supervisor {
             };
             let name = &self.flowgraph.blocks[block].name;
             match &mut member.state {
-                State::Runs(process) if !self.fates[block].told_to_end => {
+                State::Runs(process) if can_be_told(process.pid(), name) => {
                     self.fates[block].told_to_end = true;
                     process.tell_to_end(name);
                 }
