@@ -167,3 +167,30 @@ impl Attachment {
         called.then_some(word)
     }
 }
+
+impl Attachment {
+    /// Wakes the watcher thread of another process, so that it looks whom to watch.
+    pub(crate) fn poke(&self, owner: u32) {
+        let Some(process) = self.control.process(owner as usize) else { return };
+        let pid = process.state.load(Ordering::Relaxed) as u32;
+        let fd = process.wake_fd.load(Ordering::Relaxed);
+        if owner == u32::from(self.me) {
+            let _ = rustix::io::write(&self.wake_write, b"p");
+            return;
+        }
+        let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::CLOEXEC;
+        let pipe = rustix::fs::open(format!("/proc/{pid}/fd/{fd}"), flags, rustix::fs::Mode::empty())
+            .doing(|| "open a watcher's pipe".to_owned());
+        if let Ok(pipe) = pipe {
+            // Opened through numbers in shared memory: write only into that very pipe, and never into somebody else's.
+            let inode = process.wake_inode.load(Ordering::Relaxed);
+            let is_its_pipe = rustix::fs::fstat(&pipe).is_ok_and(|s| {
+                rustix::fs::FileType::from_raw_mode(s.st_mode) == rustix::fs::FileType::Fifo
+                    && s.st_ino == inode
+            });
+            if is_its_pipe {
+                let _ = rustix::io::write(&pipe, b"p"); // full: it is awake already
+            }
+        }
+    }
+}
