@@ -105,8 +105,8 @@ pub use self::{
     input::{Input, ReceiveError},
     log::{Level, LogLine, LogLines},
     mailbox::{
-        Mail, MailClass, Mailbox, MailboxAddress, MailboxEntry, MailboxInfo, MessageTotals, PostError,
-        Received,
+        Mail, MailClass, Mailbox, MailboxAddress, MailboxEntry, PostError, Received,
+        account::{MailboxInfo, MessageTotals},
     },
     monitor::{
         BlockInfo, CheckReport, ConnectionInfo, HeldBy, Monitor, PoolInfo, PortInfo, ProcessInfo, ShareInfo,
