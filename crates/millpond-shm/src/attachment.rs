@@ -8,9 +8,9 @@
 
 use crate::control::{Control, PROCESS_DEAD, PROCESS_FREE, PROCESS_JOINING, PROCESS_LIVE};
 use crate::error::{Context, Error, Result};
-use crate::input::Finisher;
 use crate::layout::{MAX_PROCESSES, MAX_REFERENCES};
 use crate::pools::{PoolMaps, ShareStock};
+use crate::redelivery::Finisher;
 use crate::references::References;
 use crate::sync::{Ordering, private};
 use crate::sys::fork::ForkMark;

@@ -584,7 +584,7 @@ impl Drop for Buffer {
             clones.store(0, private::Ordering::Relaxed); // we are the last
         }
         if handle.is(TO_FINISH) {
-            crate::input::finish(handle.pond(), handle.reference());
+            crate::redelivery::finish(handle.pond(), handle.reference());
         } else {
             handle.record().references.release(handle.token());
         }

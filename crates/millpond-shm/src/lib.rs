@@ -78,6 +78,8 @@ mod ports;
 #[cfg(not(loom))]
 mod recovery;
 #[cfg(not(loom))]
+mod redelivery;
+#[cfg(not(loom))]
 mod registry;
 #[cfg(not(loom))]
 mod registry_lock;
