@@ -82,7 +82,7 @@ pub trait Block: Send + 'static {
     fn work(&mut self, io: &mut Io) -> WorkResult;
 
     /// Answers a call from outside, between two calls of `work`: `millpond call POND BLOCK/NAME`, or
-    /// [`Bus::call`](crate::bus::Bus::call) in any process. `get` and `set` never come here; they are about parameters.
+    /// [`Bus::call`](crate::bus::Bus::call) in any process. `get`, `set` and `remove` never come here.
     ///
     /// # Errors
     /// Why not, for the caller; the block goes on. To give the block up, fail in the next `work`.

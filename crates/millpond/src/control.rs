@@ -1,6 +1,7 @@
 //! A block's end of the message bus: its parameters while it runs, and its own calls.
 //!
-//! Requests on `BLOCK/get` and `BLOCK/set` are about parameters, those on `BLOCK/NAME` go to [`Block::call`]. They wait in a queue
+//! Requests on `BLOCK/get` and `BLOCK/set` are about parameters, `BLOCK/remove` takes the block out of the flowgraph, those on any
+//! other `BLOCK/NAME` go to [`Block::call`]. They wait in a queue
 //! until the block's thread comes by, between two calls of `work`, so a block needs no lock. Values that were set are kept
 //! in the pond for as long as the block is declared there: a restarted block goes on with them.
 
@@ -26,6 +27,7 @@ pub(crate) struct Control {
     spec: Spec,
     kept: Kept,
     answered: u32,
+    removed: bool,
 }
 
 /// What was set, by parameter.
@@ -63,7 +65,7 @@ impl Control {
             })
         });
         let service = bus.answer_for(&format!("{block}/**"), Some(party))?;
-        Ok(Self { bus, service, spec: spec.clone(), kept, answered: 0 })
+        Ok(Self { bus, service, spec: spec.clone(), kept, answered: 0, removed: false })
     }
 
     pub(crate) fn bus(&self) -> &Bus {
@@ -73,6 +75,11 @@ impl Control {
     #[inline]
     pub(crate) fn has_request(&self) -> bool {
         self.service.has_request()
+    }
+
+    /// Somebody has asked the block to leave the flowgraph.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed
     }
 
     /// The next request, unless enough were answered in a row.
@@ -99,6 +106,7 @@ pub(crate) fn call(block: &mut dyn Block, io: &mut Io, name: &str, argument: Jso
     match name {
         "get" => get(io, &argument),
         "set" => set(io, &argument),
+        "remove" => remove(io),
         name => block.call(name, argument, io),
     }
 }
@@ -149,6 +157,14 @@ fn set(io: &mut Io, argument: &Json) -> Result<Json> {
     io.control.kept = kept;
     io.params.set(&name, value);
     Ok(describe(io, &param))
+}
+
+/// Undoes the connections to the block and lets it leave: it takes what is queued, sends what comes of it, and disconnects from
+/// its receivers instead of ending its streams.
+fn remove(io: &mut Io) -> Result<Json> {
+    io.disconnect(|connection| &connection.to)?;
+    io.control.removed = true;
+    Ok(Json::Null)
 }
 
 fn as_text(value: &Json) -> String {

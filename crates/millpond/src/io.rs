@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use millpond_shm::{Buffer, BufferMut, DType, Pond, StreamFormat};
+use millpond_shm::{Buffer, BufferMut, ConnectionInfo, DType, Monitor, Pond, StreamFormat};
 
 use crate::block::{Pause, WorkResult};
 use crate::bus::{Bus, Delivery};
@@ -290,6 +290,17 @@ impl Io {
         self.pond.stop_requested()
     }
 
+    /// Undoes the connections of which this end is one of the block's ports.
+    pub(crate) fn disconnect(&self, end: fn(&ConnectionInfo) -> &String) -> Result<()> {
+        for connection in Monitor::open(self.pond.name())?.snapshot().connections {
+            if end(&connection).split_once('.').is_some_and(|(block, _)| block == self.block) {
+                // Somebody may have been faster.
+                let _ = self.pond.disconnect(&connection.from, &connection.to);
+            }
+        }
+        Ok(())
+    }
+
     /// What the block has to wait for that said `OutputFull`.
     pub(crate) fn what_is_full(&mut self) -> Wanted {
         if std::mem::take(&mut self.starved) { Wanted::Buffer } else { Wanted::Output }
@@ -325,7 +336,7 @@ impl Io {
 /// How many buffers the block has published on each output, as the queues themselves count it. After a kill in the middle of a
 /// fan-out the connections may differ by one; the smaller number makes sure that nothing is left out.
 fn published(pond: &Pond, block: &str) -> Result<Vec<(String, u64)>> {
-    let snapshot = millpond_shm::Monitor::open(pond.name())?.snapshot();
+    let snapshot = Monitor::open(pond.name())?.snapshot();
     let mut published: Vec<(String, u64)> = Vec::new();
     for connection in snapshot.connections {
         let Some(port) = connection.from.strip_prefix(block).and_then(|rest| rest.strip_prefix('.')) else {

@@ -26,6 +26,8 @@ pub(crate) struct InputPort {
     ended: bool,
     /// While the block drains: how many buffers it still takes.
     remaining: Option<u64>,
+    /// The block leaves: the port has ended when its connections, which are being undone, are gone.
+    leaves: bool,
     format: Option<StreamFormat>,
 }
 
@@ -43,6 +45,7 @@ impl InputPort {
             unconnected: false,
             ended: false,
             remaining: None,
+            leaves: false,
             format: None,
         })
     }
@@ -72,7 +75,7 @@ impl InputPort {
                 // The sender's restart goes on with the same stream, so its death is none of the block's business.
                 Err(ReceiveError::SenderDied { .. }) => {}
                 Err(ReceiveError::Empty | ReceiveError::NotConnected | ReceiveError::Timeout) => {
-                    self.ended = self.remaining.is_some();
+                    self.ended = self.remaining.is_some() || self.leaves && self.input.connections() == 0;
                     break;
                 }
                 // The runner sees the stop as well.
@@ -102,6 +105,12 @@ impl InputPort {
     /// From now on takes only what is queued already, then behaves as if the stream had ended.
     pub(crate) fn drain(&mut self) {
         self.remaining.get_or_insert(self.input.queued());
+    }
+
+    /// From now on behaves as if the stream had ended once no connection is left: after a disconnect that is when its sender has
+    /// noticed it and everything has been taken.
+    pub(crate) fn leave(&mut self) {
+        self.leaves = true;
     }
 
     /// Everything has been taken and nothing will come.
@@ -229,6 +238,13 @@ impl OutputPort {
 
     pub(crate) fn is_crowded(&self) -> bool {
         self.crowded
+    }
+
+    /// Lets go of connections that were undone: their receivers wait for that.
+    pub(crate) fn follow_connections(&mut self) {
+        if let Some(output) = &mut self.output {
+            output.connections();
+        }
     }
 
     /// Tells every receiver that the stream has ended.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use millpond_shm::{Monitor, Pond, Role};
+use millpond_shm::{Monitor, Pond, Role, Snapshot};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
@@ -86,12 +86,20 @@ impl BlockProcess {
         if let Some(supervisor) = self.supervisor.filter(|_| !self.goes_on_alone) {
             end_with(supervisor)?;
         }
-        let jobs = self.blocks.iter().map(|block| block.resolve(catalog)).collect::<Result<Vec<_>>>()?;
+        let mut jobs = self.blocks.iter().map(|block| block.resolve(catalog)).collect::<Result<Vec<_>>>()?;
         self.placement.apply()?;
         let is_shared = jobs.len() > 1;
         let pond = Pond::attach(&self.pond, if is_shared { Role::Worker } else { Role::Block })?;
         let _log = ToPond::new(&pond);
-        let connections = if is_shared { connections(&self.pond)? } else { Vec::new() };
+        let snapshot = Monitor::open(&self.pond)?.snapshot();
+        if self.supervisor.is_some() {
+            // Those that were removed while the supervisor started this process.
+            jobs.retain(|job| snapshot.blocks.iter().any(|known| known.name == job.name));
+        }
+        if jobs.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let connections = if is_shared { connections(&snapshot) } else { Vec::new() };
         let scheduler = match Scheduler::new(&pond, jobs, &connections, self.stays_open) {
             Ok(scheduler) => Arc::new(scheduler),
             Err(failure) => return Ok(failed(is_shared, &failure)),
@@ -133,10 +141,9 @@ fn failed(is_shared: bool, failure: &Failure) -> ExitCode {
 }
 
 /// Who sends to whom in a pond, by the names of the blocks.
-fn connections(pond: &str) -> Result<Vec<(String, String)>> {
+fn connections(pond: &Snapshot) -> Vec<(String, String)> {
     let block = |port: &str| port.split_once('.').map_or(port, |(block, _)| block).to_owned();
-    let snapshot = Monitor::open(pond)?.snapshot();
-    Ok(snapshot.connections.iter().map(|known| (block(&known.from), block(&known.to))).collect())
+    pond.connections.iter().map(|known| (block(&known.from), block(&known.to))).collect()
 }
 
 /// Makes the kernel send SIGTERM when the supervisor dies.

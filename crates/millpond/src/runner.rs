@@ -190,6 +190,9 @@ impl Runner {
     /// Whether there may be something to do for a parked block: what it waits for is there, or somebody asks it to stop. `is_over`
     /// says whether a moment has passed.
     pub(crate) fn is_ready(&mut self, parked: &Parked, is_over: impl FnOnce(Instant) -> bool) -> bool {
+        if parked.wanted != Wanted::Output {
+            self.io.outputs.iter_mut().for_each(OutputPort::follow_connections);
+        }
         let found = match parked.wanted {
             Wanted::Input | Wanted::Moment(_) => self.io.has_news(),
             // Whoever waits for a moment as well waits for what nobody announces.
@@ -299,6 +302,11 @@ impl Runner {
         if !self.io.flush()? {
             return Ok(Progress::Waits(Wanted::Output));
         }
+        if self.heeded == Urgency::Leave {
+            // To its receivers this is a disconnect, not the end of a stream.
+            self.io.disconnect(|connection| &connection.from)?;
+            return Ok(Progress::Done);
+        }
         // What ends because its inputs have, or because it was asked to, ends for good.
         let is_fed_out = !self.io.inputs.is_empty() && self.io.inputs.iter().all(InputPort::has_ended);
         if self.stays_open && self.heeded < Urgency::Drain && !is_fed_out {
@@ -313,6 +321,10 @@ impl Runner {
         while let Some(request) = self.io.control.next_request() {
             crate::control::answer(&mut *self.block, &mut self.io, request);
         }
+        if self.io.control.is_removed() {
+            self.stop.raise_to(Urgency::Leave);
+            self.heed_stop();
+        }
     }
 
     /// What a call of the block gives, made by the thread that runs it.
@@ -322,8 +334,10 @@ impl Runner {
 
     fn heed_stop(&mut self) {
         let urgency = self.stop.urgency();
-        if urgency >= Urgency::Drain && self.heeded < Urgency::Drain {
-            self.io.inputs.iter_mut().for_each(InputPort::drain);
+        match urgency {
+            Urgency::Drain if self.heeded < urgency => self.io.inputs.iter_mut().for_each(InputPort::drain),
+            Urgency::Leave if self.heeded < urgency => self.io.inputs.iter_mut().for_each(InputPort::leave),
+            _ => {}
         }
         self.heeded = urgency;
     }

@@ -13,6 +13,8 @@ pub(crate) enum Urgency {
     EndOfStream,
     /// When it has taken what is queued.
     Drain,
+    /// Likewise, but it is taken out of the flowgraph: its streams do not end, they are disconnected.
+    Leave,
     /// At once, leaving everything as it is.
     Now,
 }
@@ -32,7 +34,8 @@ impl StopRequest {
 
     #[inline]
     pub(crate) fn urgency(&self) -> Urgency {
-        const LEVELS: [Urgency; 4] = [Urgency::None, Urgency::EndOfStream, Urgency::Drain, Urgency::Now];
+        const LEVELS: [Urgency; 5] =
+            [Urgency::None, Urgency::EndOfStream, Urgency::Drain, Urgency::Leave, Urgency::Now];
         LEVELS[usize::from(self.urgency.load(Ordering::Relaxed))]
     }
 }

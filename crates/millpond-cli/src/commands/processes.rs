@@ -43,11 +43,4 @@ impl Victim {
         let timeout = Timespec::try_from(timeout).map_err(std::io::Error::other)?;
         Ok(poll(&mut [PollFd::new(&self.pidfd, PollFlags::IN)], Some(&timeout))? > 0)
     }
-
-    /// Pid of its parent.
-    pub fn parent(&self) -> Option<u32> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
-        // The command name may hold spaces and parentheses: fields count from behind the last one.
-        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
-    }
 }

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use millpond::parse_duration;
-use millpond_shm::{ConnectionInfo, Monitor, Pond, Role, Snapshot};
-use rustix::process::Signal;
+use millpond::bus::{Bus, BusError, Json};
+use millpond::{BlockStatistics, Stage, parse_duration};
+use millpond_shm::{BlockInfo, Monitor, Snapshot};
 
+use super::joining::join;
 use super::processes::Victim;
 use crate::output;
 
@@ -17,10 +18,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Options of `millpond remove`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-The block's inputs are disconnected; it takes what is queued there and sends it
-on; then its outputs are disconnected and its process ends. Those who received from
-it go on, and take what is queued. Only blocks that were started with `millpond
-block` can be removed; a supervisor would end the others of its pipeline as well.
+The block's inputs are disconnected; it takes what is queued there and sends what
+comes of it; then its outputs are disconnected and it ends, and with it its process
+if that runs nothing else. A supervisor does not start it again. Those who received
+from it take what is queued and go on, as after `millpond disconnect`. If the block
+is killed meanwhile and started again, its successor is removed.
 
 Example:
   millpond remove studio log
@@ -42,68 +44,97 @@ pub struct Args {
 /// Removes.
 ///
 /// # Errors
-/// Why it cannot be removed; the block may have been disconnected by then.
+/// Why it cannot be removed; the block may have been disconnected by then, and may yet end.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { pond: name, block, timeout } = args;
+    let Args { pond, block, timeout } = args;
     let deadline = Instant::now() + timeout;
-    let monitor = Monitor::open(&name)?;
-    let before = monitor.snapshot();
-    let Some(info) = before.blocks.iter().find(|known| known.name == block) else {
-        let known: Vec<&str> = before.blocks.iter().map(|known| known.name.as_str()).collect();
-        bail!("pond `{name}` has no block `{block}`; there are: {}", known.join(", "));
-    };
-    let victim = info.pid.map(|pid| sole_process(&before, &block, pid)).transpose()?.flatten();
-    let pond = Pond::attach(&name, Role::Tool)?;
-    let disconnect = |connections: Vec<&ConnectionInfo>| {
-        for connection in connections {
-            // Somebody may have been faster.
-            let _ = pond.disconnect(&connection.from, &connection.to);
-        }
-    };
-    let is_of = |port: &str| port.rsplit_once('.').is_some_and(|(known, _)| known == block);
-    disconnect(before.connections.iter().filter(|c| is_of(&c.to)).collect());
-    if let Some(victim) = victim {
-        let still_queued = |pond: &Snapshot| pond.connections.iter().any(|c| is_of(&c.to) && c.queued > 0);
-        while still_queued(&monitor.snapshot()) && victim.is_alive() && Instant::now() < deadline {
-            std::thread::sleep(LOOK_EVERY);
-        }
-        disconnect(monitor.snapshot().connections.iter().filter(|c| is_of(&c.from)).collect());
-        victim.signal(Signal::TERM);
-        if !victim.ends_before(deadline)? {
-            bail!(
-                "block `{block}` (process {}) has not ended after {timeout:?}; it is disconnected. Kill it and try again",
-                victim.pid
-            );
-        }
-        pond.recover_dead()?;
+    let monitor = Monitor::open(&pond)?;
+    let mut snapshot = monitor.snapshot();
+    if find(&snapshot, &block).is_none() {
+        let known: Vec<&str> = snapshot.blocks.iter().map(|known| known.name.as_str()).collect();
+        bail!("pond `{pond}` has no block `{block}`; there are: {}", known.join(", "));
     }
-    pond.remove_block(&block).with_context(|| format!("cannot remove block `{block}`"))?;
+    let bus = join(&pond)?;
+    let mut asked = None;
+    let mut process = None;
+    // Until the block is gone, whoever runs it meanwhile.
+    while let Some(info) = find(&snapshot, &block) {
+        let running =
+            info.pid.filter(|_| BlockStatistics::from_counters(&info.counters).stage != Stage::Done);
+        match running {
+            Some(pid) if asked != Some(pid) => {
+                process = sole_process(&snapshot, &block, pid);
+                if ask(&bus, &block, pid, deadline)? {
+                    asked = Some(pid);
+                }
+            }
+            Some(_) => {}
+            None => match bus.pond().remove_block(&block) {
+                // Its process is about to let go of the ports.
+                Err(millpond_shm::Error::PortInUse { .. }) => {}
+                removed => {
+                    removed.with_context(|| format!("cannot remove block `{block}`"))?;
+                    break;
+                }
+            },
+        }
+        if Instant::now() >= deadline {
+            bail!("{}", what_keeps(&snapshot, &block, asked, timeout));
+        }
+        std::thread::sleep(LOOK_EVERY);
+        snapshot = monitor.snapshot();
+    }
+    if let Some(process) = process
+        && !process.ends_before(deadline)?
+    {
+        bail!("block `{block}` is removed, but its process {} has not ended after {timeout:?}", process.pid);
+    }
     output::print(&format!("removed {block}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The process of the block, if it is there for nothing else. `None`: it has just ended.
-fn sole_process(pond: &Snapshot, block: &str, pid: u32) -> anyhow::Result<Option<Victim>> {
-    let others: Vec<&str> = pond
-        .blocks
-        .iter()
-        .filter(|other| other.pid == Some(pid) && other.name != block)
-        .map(|other| other.name.as_str())
-        .collect();
-    if !others.is_empty() {
-        bail!(
-            "process {pid} runs block `{block}` together with {}: it would end them, too",
-            others.join(", ")
-        );
+fn find<'a>(pond: &'a Snapshot, block: &str) -> Option<&'a BlockInfo> {
+    pond.blocks.iter().find(|known| known.name == block)
+}
+
+/// Asks the block to leave; `false`: it did not hear that, because its process has died or has not got so far yet.
+fn ask(bus: &Bus, block: &str, pid: u32, deadline: Instant) -> anyhow::Result<bool> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    match bus.call(&format!("{block}/remove"), &Json::Null, left) {
+        Ok(_) => Ok(true),
+        Err(BusError::Absent { .. } | BusError::Gone { .. }) => Ok(false),
+        Err(BusError::TimedOut { .. } | BusError::Full { .. }) => bail!(
+            "block `{block}` (process {pid}) does not answer: it is stopped, or stuck in one call. It is still connected; kill \
+             the process and try again"
+        ),
+        Err(error) => Err(error).with_context(|| format!("cannot remove block `{block}`")),
     }
-    let Some(victim) = Victim::open(pid) else { return Ok(None) };
-    let supervisor = pond.processes.iter().find(|process| process.role == Role::Server);
-    if let Some(supervisor) = supervisor.filter(|supervisor| victim.parent() == Some(supervisor.pid)) {
-        bail!(
-            "block `{block}` belongs to the pipeline that process {} supervises: change the pipeline file, or `millpond stop {}`",
-            supervisor.pid,
-            pond.name
+}
+
+/// The block's process, if it is there for nothing else: then it ends, too.
+fn sole_process(pond: &Snapshot, block: &str, pid: u32) -> Option<Victim> {
+    let is_other = |other: &BlockInfo| other.pid == Some(pid) && other.name != block;
+    if pond.blocks.iter().any(is_other) { None } else { Victim::open(pid) }
+}
+
+/// Why the block is still there.
+fn what_keeps(pond: &Snapshot, block: &str, asked: Option<u32>, timeout: Duration) -> String {
+    let Some(pid) = asked else {
+        return format!(
+            "block `{block}` did not answer within {timeout:?}: its program has to be one of Millpond's, or use its library"
         );
-    }
-    Ok(Some(victim))
+    };
+    let is_of = |port: &str| port.split_once('.').is_some_and(|(known, _)| known == block);
+    let full = pond.connections.iter().find(|c| is_of(&c.from) && c.queued >= u64::from(c.depth));
+    let held = pond.connections.iter().find(|c| is_of(&c.to));
+    let why = match (full, held) {
+        (Some(full), _) => format!("`{}` has no room for what it still has to send", full.to),
+        (None, Some(held)) if held.queued > 0 => format!("{} buffers are still queued for it", held.queued),
+        (None, Some(held)) => format!("the sender `{}` has not let go of it yet", held.from),
+        (None, None) => "it works on what it has taken".to_owned(),
+    };
+    format!(
+        "block `{block}` (process {pid}) has not ended after {timeout:?}: {why}. It is disconnected, and ends by itself as soon as it can; \
+         or kill it and try again"
+    )
 }

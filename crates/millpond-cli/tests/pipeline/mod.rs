@@ -72,7 +72,7 @@ pub struct Pipeline {
 
 /// The process of a run. A test that fails before it has waited for the end leaves nothing behind: the blocks end with their
 /// supervisor.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -136,6 +136,13 @@ impl Pipeline {
             stderr: text(output.stderr),
             directory: Directory::new(),
         }
+    }
+
+    /// Starts another `millpond` that goes on, and sees the same ponds.
+    pub fn start_another(&self, arguments: &[&str]) -> Running {
+        let mut command = command(&self.directory);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        Running(command.args(arguments).spawn().expect("millpond"))
     }
 
     /// Where it runs.

@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use millpond_shm::{Pond, PondConfig, Role};
+use millpond_shm::{Monitor, Pond, PondConfig, Role};
 
 use super::Flowgraph;
+use super::wiring::Wiring;
 use crate::catalog::Catalog;
 use crate::error::{Context as _, Error, Result};
 use crate::interrupt::Interrupts;
@@ -55,18 +56,19 @@ impl Flowgraph {
         let connections: Vec<_> =
             self.connections.iter().map(|c| (c.from.block.clone(), c.to.block.clone())).collect();
         let scheduler = Scheduler::new(pond, jobs, &connections, false).map_err(failed)?;
-        let ended = Mutex::new(vec![false; self.blocks.len()]);
+        let monitor = Monitor::open(pond.name())?;
+        let known = Mutex::new((Wiring::new(self), Vec::new()));
         let has_ended = |block: &str| {
-            let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(index) = self.blocks.iter().position(|node| node.name == block) {
-                ended[index] = true;
+            let (wiring, ended) = &mut *known.lock().unwrap_or_else(PoisonError::into_inner);
+            wiring.follow(&monitor.snapshot(), |block| ended.iter().any(|known| known == block));
+            ended.push(block.to_owned());
+            for link in wiring.links_to(block) {
+                // Somebody may have been faster.
+                let _ = pond.disconnect(&link.from, &link.to);
             }
-            for connection in self.connections.iter().filter(|connection| connection.to.block == block) {
-                // It may have been taken down by hand; then there is nothing left to do.
-                let _ = pond.disconnect(&connection.from.to_string(), &connection.to.to_string());
-            }
-            for unheard in self.due_to_end(false, &|index| ended[index]) {
-                scheduler.ask(&self.blocks[unheard].name, Urgency::Drain);
+            let has_ended = |block: &str| ended.iter().any(|known| known == block);
+            for node in self.blocks.iter().filter(|node| wiring.is_due_to_end(&node.name, false, has_ended)) {
+                scheduler.ask(&node.name, Urgency::Drain);
             }
         };
         let is_over = AtomicBool::new(false);

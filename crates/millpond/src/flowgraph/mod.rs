@@ -53,6 +53,7 @@ mod one_line;
 mod picture;
 pub(crate) mod programs;
 mod reader;
+pub(crate) mod wiring;
 
 pub use builder::Builder;
 pub use diagnostic::{Diagnostic, Diagnostics};
@@ -309,19 +310,6 @@ impl Flowgraph {
     pub(crate) fn config_of(&self, connection: &Connection) -> ConnectionConfig {
         let depth = connection.config.depth.or_else(|| Some(self.default_depth()));
         ConnectionConfig { depth, ..connection.config }
-    }
-
-    /// The blocks that are to end because nobody receives from them any more or, while everything is `ending`, because nobody
-    /// sends to them any more.
-    pub(crate) fn due_to_end(&self, ending: bool, has_ended: &dyn Fn(usize) -> bool) -> Vec<usize> {
-        let ended = |name: &str| self.blocks.iter().position(|node| node.name == name).is_some_and(has_ended);
-        let is_due = |&index: &usize| {
-            let name = &self.blocks[index].name;
-            let mut receivers = self.receivers(name).peekable();
-            let unheard = receivers.peek().is_some() && receivers.all(ended);
-            unheard || ending && self.senders(name).all(ended)
-        };
-        (0..self.blocks.len()).filter(is_due).collect()
     }
 
     /// The blocks that send to this one.

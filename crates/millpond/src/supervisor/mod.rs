@@ -4,22 +4,23 @@
 //! Data never flows through it. When it is killed, the kernel tells the blocks: sources end, and the others when the end of
 //! the stream reaches them. In a flowgraph that says `detach` they go on instead.
 //!
-//! How a flowgraph ends: a block that is done ends its streams, and its receivers follow when they have taken everything. When
-//! the duration is over, on the first signal, and when a block is given up, the sources are asked to end and the rest follows
-//! in the same way; a block whose senders are all gone without having ended their streams is asked as well. A second signal
-//! stops everybody at once.
+//! The flowgraph says what it starts with. What was connected, disconnected and removed since is read from the pond.
 
-use std::fmt;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use millpond_shm::{Monitor, Pond, Role};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::{Context, Result};
+use crate::flowgraph::wiring::{Link, Wiring};
 use crate::flowgraph::{Flowgraph, Group, Node, Restart, RestartWhen};
 use crate::interrupt::Interrupts;
 use crate::statistics::Stage;
 
+mod ending;
+mod event;
+mod guests;
 mod process;
 mod report;
 mod restart;
@@ -27,10 +28,12 @@ mod signals;
 mod stall;
 mod status;
 
+pub use event::{EndReason, Event, Outcome, Summary};
 pub use process::{Death, Launcher};
 pub use stall::Stall;
 pub use status::{BlockStatus, ConnectionStatus, Status};
 
+use guests::{Guest, guests};
 use process::{Process, Said};
 use restart::RestartHistory;
 use signals::EndSignals;
@@ -39,124 +42,6 @@ use status::{block_statistics, connection_status};
 
 /// How often the pond is looked at: for progress, and until all blocks run.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// Processes that have not left so long after they were told to stop at once are killed.
-const STOP_GRACE: Duration = Duration::from_secs(3);
-
-/// What happens while a flowgraph runs.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event<'a> {
-    /// A process runs the block.
-    Started {
-        /// The block.
-        block: &'a str,
-        /// Its process.
-        pid: u32,
-    },
-    /// The block has something to tell.
-    Note {
-        /// The block.
-        block: &'a str,
-        /// What it tells.
-        note: &'a str,
-    },
-    /// The block's process wrote a line to its standard error.
-    Line {
-        /// The block.
-        block: &'a str,
-        /// The line.
-        line: &'a str,
-    },
-    /// The process died before its blocks were done.
-    Died {
-        /// The process's name: that of its block, or of the process that several share.
-        process: &'a str,
-        /// The blocks that it ran and that were not done.
-        blocks: &'a [&'a str],
-        /// The dead process.
-        pid: u32,
-        /// How it died.
-        death: &'a Death,
-        /// They are started again after this time; `None`: they are given up.
-        restart_in: Option<Duration>,
-    },
-    /// The process lives but does not get on.
-    Stalled {
-        /// The process's name.
-        process: &'a str,
-        /// The stalled process.
-        pid: u32,
-        /// What it is stuck with.
-        stall: &'a Stall,
-        /// For how long.
-        since: Duration,
-        /// It is killed now, as `kill_stalled` asks; otherwise it is left alone.
-        killed: bool,
-    },
-    /// Everything is brought to its end now, for this reason.
-    Ending {
-        /// Why.
-        reason: &'a EndReason,
-    },
-    /// Some time has passed.
-    Progress(&'a Status),
-}
-
-/// Why a flowgraph is brought to its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EndReason {
-    /// Its duration is over.
-    DurationOver,
-    /// A signal asked for it.
-    Interrupted,
-    /// A block, or a process of several, was given up.
-    Failed {
-        /// The name of the process: that of its block, or of the process that several share.
-        process: String,
-        /// How it died last.
-        death: Death,
-    },
-}
-
-impl fmt::Display for EndReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            EndReason::DurationOver => f.write_str("its time is over"),
-            EndReason::Interrupted => f.write_str("a signal asked for it"),
-            EndReason::Failed { process, death } => write!(f, "`{process}` {death}"),
-        }
-    }
-}
-
-/// How a flowgraph ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Outcome {
-    /// All blocks were done, by themselves or after being asked to end; nothing was left behind.
-    Done {
-        /// What they were asked for; `None`: all sources ended by themselves.
-        reason: Option<EndReason>,
-    },
-    /// A second signal stopped everybody at once.
-    Stopped,
-    /// A block, or a process of several, was given up.
-    Failed {
-        /// The name of the process: that of its block, or of the process that several share.
-        process: String,
-        /// How it died last.
-        death: Death,
-    },
-}
-
-/// What there is to say about a flowgraph that has ended.
-#[derive(Clone, Debug)]
-pub struct Summary {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The final numbers.
-    pub status: Status,
-}
 
 /// Runs a flowgraph, its blocks in the processes that it names.
 pub struct Supervisor {
@@ -168,6 +53,10 @@ pub struct Supervisor {
     pond: Pond,
     monitor: Monitor,
     stalls: StallWatch,
+    wiring: Wiring,
+    guests: Vec<Guest>,
+    /// Pids of guests that were asked to end.
+    told_guests: HashSet<u32>,
     /// Final numbers of connections that have been taken down.
     closed: Vec<ConnectionStatus>,
     ending: Option<EndReason>,
@@ -211,6 +100,9 @@ impl Supervisor {
         let members = flowgraph.groups().into_iter().map(member).collect();
         Ok(Self {
             fates: vec![Fate::default(); flowgraph.blocks.len()],
+            wiring: Wiring::new(&flowgraph),
+            guests: Vec::new(),
+            told_guests: HashSet::new(),
             flowgraph,
             launcher,
             members,
@@ -254,6 +146,8 @@ impl Supervisor {
             self.start_due(watch)?;
             let now = Instant::now();
             if now >= next_look {
+                self.follow();
+                self.retire_removed();
                 let status = self.status(start.elapsed());
                 let runs = |block: &BlockStatus| block.statistics.stage >= Stage::Running;
                 if running_since.is_none() && status.blocks.iter().all(runs) {
@@ -292,7 +186,35 @@ impl Supervisor {
     }
 
     fn status(&self, elapsed: Duration) -> Status {
-        Status::new(&self.flowgraph, &self.monitor.snapshot(), &self.closed, elapsed)
+        Status::new(&self.flowgraph, &self.wiring, &self.monitor.snapshot(), &self.closed, elapsed)
+    }
+
+    /// Follows what others have changed in the pond: connections, and blocks of their own.
+    fn follow(&mut self) {
+        let snapshot = self.monitor.snapshot();
+        let (flowgraph, fates) = (&self.flowgraph, &self.fates);
+        self.wiring.follow(&snapshot, |block| {
+            flowgraph
+                .blocks
+                .iter()
+                .position(|node| node.name == block)
+                .is_some_and(|index| fates[index].ended)
+        });
+        self.guests = guests(&self.flowgraph, &snapshot);
+    }
+
+    /// A block that waited for its restart when it was removed has none.
+    fn retire_removed(&mut self) {
+        let snapshot = self.monitor.snapshot();
+        let name = |block: usize| &self.flowgraph.blocks[block].name;
+        let is_gone = |&block: &usize| !snapshot.blocks.iter().any(|known| known.name == *name(block));
+        let waiting = self.members.iter().filter(|member| matches!(member.state, State::RestartsAt(_)));
+        let gone: Vec<usize> =
+            waiting.flat_map(|member| member.group.blocks.iter().copied()).filter(is_gone).collect();
+        for block in gone {
+            self.has_ended(block);
+            self.retire_if_idle(block);
+        }
     }
 
     /// Tells who does not get on, and kills where the flowgraph asks for it.
@@ -339,6 +261,10 @@ impl Supervisor {
             }
             // What the dead process held must be given back before the next one takes its place.
             self.pond.recover_dead()?;
+            self.retire_removed();
+            if self.members[index].restarts_at().is_none() {
+                continue;
+            }
             let moved = self.moved(index);
             let member = &mut self.members[index];
             let blocks: Vec<usize> =
@@ -364,10 +290,8 @@ impl Supervisor {
             let mut done = Vec::new();
             for said in &said {
                 match said {
-                    Said::Note(block, note) => {
-                        watch(Event::Note { block: block.as_ref().unwrap_or(&member.group.name), note });
-                    }
-                    Said::Line(line) => watch(Event::Line { block: &member.group.name, line }),
+                    Said::Note(block, note) => watch(Event::Note { block, note }),
+                    Said::Line(block, line) => watch(Event::Line { block, line }),
                     Said::Done(name) => done.extend(
                         member
                             .group
@@ -407,7 +331,7 @@ impl Supervisor {
         }
         // A source that was killed after it was asked to end has nothing left to do; others go on with what is queued.
         let has_nothing_to_do = |&block: &usize| {
-            let is_source = self.flowgraph.senders(&self.flowgraph.blocks[block].name).next().is_none();
+            let is_source = self.wiring.is_source(&self.flowgraph.blocks[block].name);
             killed && is_source && told_to_end(block)
         };
         let ends_anyway = self.stopping.is_some() || left.iter().all(&has_nothing_to_do);
@@ -416,7 +340,7 @@ impl Supervisor {
         let member = &mut self.members[index];
         let restart_in = match ends_anyway {
             true => None,
-            false => member.history.after(death, restart, moved > moved_before, Instant::now()),
+            false => member.history.after(death, restart, moved != moved_before, Instant::now()),
         };
         let blocks: Vec<&str> =
             left.iter().map(|&block| self.flowgraph.blocks[block].name.as_str()).collect();
@@ -440,106 +364,18 @@ impl Supervisor {
 
     /// A block has ended for good: nobody shall wait for it any more.
     fn has_ended(&mut self, block: usize) {
-        if std::mem::replace(&mut self.fates[block].ended, true) {
+        if self.fates[block].ended {
             return;
         }
-        let block = &self.flowgraph.blocks[block].name;
+        // What was undone before its end was no doing of its end.
+        self.follow();
+        self.fates[block].ended = true;
         let snapshot = self.monitor.snapshot();
-        for connection in self.flowgraph.connections.iter().filter(|connection| connection.to.block == *block)
-        {
-            let (from, to) = (connection.from.to_string(), connection.to.to_string());
-            let last = connection_status(&snapshot, &from, &to);
+        for Link { from, to } in self.wiring.links_to(&self.flowgraph.blocks[block].name) {
+            let last = connection_status(&snapshot, from, to);
             self.closed.push(ConnectionStatus { left_behind: last.queued, queued: 0, ..last });
-            // It may have been taken down by hand; then there is nothing left to do.
-            let _ = self.pond.disconnect(&from, &to);
-        }
-    }
-
-    /// Brings everything to its end, unless that has begun. A failure is remembered in any case.
-    fn end(&mut self, reason: EndReason, watch: &mut dyn FnMut(Event<'_>)) {
-        let failed = |reason: &EndReason| matches!(reason, EndReason::Failed { .. });
-        match &self.ending {
-            Some(known) if failed(known) || !failed(&reason) => {}
-            _ => watch(Event::Ending { reason: self.ending.insert(reason) }),
-        }
-    }
-
-    /// The first signal ends everything in order, the second stops everybody at once.
-    fn interrupt(&mut self, watch: &mut dyn FnMut(Event<'_>)) {
-        if self.ending.is_none() {
-            self.end(EndReason::Interrupted, watch);
-        } else if self.stopping.is_none() {
-            self.stopping = Some(Instant::now() + STOP_GRACE);
-            self.pond.request_stop();
-            for member in &mut self.members {
-                match &mut member.state {
-                    State::Runs(process) => process.tell_to_stop(),
-                    state => *state = State::Ended,
-                }
-            }
-        }
-    }
-
-    /// Kills what has not left in time.
-    fn kill_overdue(&mut self, now: Instant) {
-        if self.stopping.is_none_or(|deadline| now < deadline) {
-            return;
-        }
-        for member in &mut self.members {
-            if let State::Runs(process) = &mut member.state {
-                process.kill();
-            }
-        }
-    }
-
-    /// Asks those blocks to end that nobody sends to, or receives from, any more.
-    fn lead_to_the_end(&mut self) {
-        let has_ended = |block: usize| self.fates[block].ended;
-        let mut due = self.flowgraph.due_to_end(self.ending.is_some(), &has_ended);
-        let someone_ends = self.fates.iter().any(|fate| fate.told_to_end || fate.ended);
-        if self.ending.is_some() && due.is_empty() && !someone_ends {
-            // Only loops are left: there is no first one.
-            due.extend(0..self.flowgraph.blocks.len());
-        }
-        due.retain(|&block| !self.fates[block].ended && !self.fates[block].told_to_end);
-        if due.is_empty() {
-            return;
-        }
-        // A process catches signals before it attaches; told earlier, it would be killed. It is told at the next look.
-        let snapshot = self.monitor.snapshot();
-        let can_be_told = |pid: u32, block: &str| {
-            // A program that starts another one has a pid of its own.
-            snapshot.processes.iter().any(|process| process.pid == pid)
-                || snapshot.blocks.iter().any(|known| known.name == block && known.pid.is_some())
-        };
-        for block in due {
-            let Some(member) = self.members.iter_mut().find(|member| member.group.blocks.contains(&block))
-            else {
-                continue;
-            };
-            let name = &self.flowgraph.blocks[block].name;
-            match &mut member.state {
-                State::Runs(process) if can_be_told(process.pid(), name) => {
-                    self.fates[block].told_to_end = true;
-                    process.tell_to_end(name);
-                }
-                State::RestartsAt(_) if self.flowgraph.senders(name).next().is_none() => {
-                    self.has_ended(block);
-                    self.retire_if_idle(block);
-                }
-                State::Runs(_) | State::RestartsAt(_) | State::Ended => {}
-            }
-        }
-    }
-
-    /// A process that waits for its restart has none if all its blocks have ended.
-    fn retire_if_idle(&mut self, block: usize) {
-        for member in &mut self.members {
-            let is_idle =
-                matches!(member.state, State::RestartsAt(_)) && member.group.blocks.contains(&block);
-            if is_idle && member.group.blocks.iter().all(|&block| self.fates[block].ended) {
-                member.state = State::Ended;
-            }
+            // Somebody may have been faster.
+            let _ = self.pond.disconnect(from, to);
         }
     }
 

@@ -137,14 +137,14 @@ impl fmt::Display for Death {
     }
 }
 
-/// Something that a block's process wrote. `None` stands for the only block of its process.
+/// Something that a block's process wrote.
 pub(super) enum Said {
-    /// What a block tells the user.
-    Note(Option<String>, String),
+    /// What a block, the first, tells the user.
+    Note(String, String),
     /// A block has ended its streams.
     Done(String),
-    /// Anything else: a warning, the text of a panic.
-    Line(String),
+    /// Anything else, and who is to be named: a warning, the text of a panic.
+    Line(String, String),
 }
 
 /// A process that runs blocks. Dropping it kills the process: nothing is orphaned.
@@ -152,6 +152,8 @@ pub(super) struct Process {
     child: Child,
     pidfd: OwnedFd,
     stderr: ChildStderr,
+    /// Who speaks where no block is named: the only block of the process, or the process itself.
+    speaker: String,
     /// What was read of a line that is not complete yet.
     partial: Vec<u8>,
     /// Why a block failed, in its own words.
@@ -183,6 +185,10 @@ impl Process {
                 child,
                 pidfd,
                 stderr,
+                speaker: match nodes {
+                    [node] => node.name.clone(),
+                    _ => group.name.clone(),
+                },
                 partial: Vec::new(),
                 cause: None,
                 last_words: None,
@@ -249,13 +255,15 @@ impl Process {
                 self.cause = Some(format!("block `{block}`: {cause}"));
                 return None;
             }
-            Report::Note(block, note) => Said::Note(block.map(str::to_owned), note.to_owned()),
+            Report::Note(block, note) => {
+                Said::Note(block.unwrap_or(&self.speaker).to_owned(), note.to_owned())
+            }
             Report::Done(block) => Said::Done(block.to_owned()),
             Report::Line(line) => {
                 if !line.trim().is_empty() {
                     self.last_words = Some(line.trim().to_owned());
                 }
-                Said::Line(line.to_owned())
+                Said::Line(self.speaker.clone(), line.to_owned())
             }
         })
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use millpond_shm::{ConnectionInfo, Snapshot};
 
-use crate::flowgraph::Flowgraph;
+use crate::flowgraph::wiring::{Link, Wiring};
+use crate::flowgraph::{Flowgraph, Node};
 use crate::statistics::BlockStatistics;
 
 /// How a flowgraph is doing.
@@ -12,9 +13,9 @@ use crate::statistics::BlockStatistics;
 pub struct Status {
     /// Time since its start.
     pub elapsed: Duration,
-    /// Its blocks, in the file's order.
+    /// Its blocks, in the file's order, without those that were removed.
     pub blocks: Vec<BlockStatus>,
-    /// Its connections, in the file's order.
+    /// Its connections, in the file's order, then those that were made by hand; without those that were undone by hand.
     pub connections: Vec<ConnectionStatus>,
 }
 
@@ -58,26 +59,27 @@ impl Status {
     /// `closed` are the final numbers of connections that have been taken down.
     pub(super) fn new(
         flowgraph: &Flowgraph,
+        wiring: &Wiring,
         snapshot: &Snapshot,
         closed: &[ConnectionStatus],
         elapsed: Duration,
     ) -> Self {
-        let block = |node: &crate::flowgraph::Node| BlockStatus {
+        let block = |node: &Node| BlockStatus {
             name: node.name.clone(),
             block_type: node.block_type.clone(),
             statistics: block_statistics(snapshot, &node.name),
         };
-        let connection = |connection: &crate::flowgraph::Connection| {
-            let (from, to) = (connection.from.to_string(), connection.to.to_string());
-            match closed.iter().find(|closed| closed.from == from && closed.to == to) {
+        let connection =
+            |link: &Link| match closed.iter().find(|closed| closed.from == link.from && closed.to == link.to)
+            {
                 Some(closed) => closed.clone(),
-                None => connection_status(snapshot, &from, &to),
-            }
-        };
+                None => connection_status(snapshot, &link.from, &link.to),
+            };
+        let is_known = |node: &&Node| snapshot.blocks.iter().any(|known| known.name == node.name);
         Self {
             elapsed,
-            blocks: flowgraph.blocks.iter().map(block).collect(),
-            connections: flowgraph.connections.iter().map(connection).collect(),
+            blocks: flowgraph.blocks.iter().filter(is_known).map(block).collect(),
+            connections: wiring.links().iter().map(connection).collect(),
         }
     }
 }
