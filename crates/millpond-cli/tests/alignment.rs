@@ -145,6 +145,81 @@ mark_degraded = true
     )
 }
 
+/// Sets a parameter of the block `table`, from another process.
+fn set(run: &Pipeline, param: &str, value: &str) -> End {
+    run.another(&["set", "degraded", "table", param, value])
+}
+
+fn lines(run: &Pipeline) -> usize {
+    run.read("rows.csv").lines().count()
+}
+
+#[test]
+fn how_inputs_are_treated_can_be_changed_while_it_runs_and_survives_a_kill() {
+    // Every seventh buffer of the sensor is of a moment of the clock.
+    let text =
+        clock_and_sensor("policy = \"exact\"").replace("optional = [\"sensor\"]\ntimeout_ms = 300.0\n", "");
+    let text =
+        text.replacen("rate_hz = 100", "rate_hz = RATE", 1).replacen("rate_hz = 100", "rate_hz = 70", 1);
+    let mut run = start(&text.replace("RATE", "100"), &["--duration", "1h"]);
+    let [clock, sensor] = [1, 2];
+    let values =
+        |line: &str, column: usize| line.split(',').nth(column).and_then(|text| text.parse::<f64>().ok());
+    let later = |line: &str| Some(values(line, sensor)? - values(line, clock)?);
+    let is_same = |line: &str| later(line).is_none_or(|later| later.abs() < 1e-9);
+    wait_until("rows are written", || lines(&run) > 5);
+    assert!(run.read("rows.csv").lines().all(is_same));
+    for (param, value, expected) in [
+        ("tolerance_ms", "4,4,4", "1 number or 2, one for each of `inputs`, found 3"),
+        ("policy", "nearest", "cannot be changed while it runs"),
+        ("depth", "9e13", "a number, or one for each of `inputs`, from 0"),
+    ] {
+        let refused = set(&run, param, value);
+        assert!(refused.code == Some(1) && refused.stderr.contains(expected), "{refused}");
+    }
+    // The clock's buffers may be the earlier ones, the sensor's may not.
+    assert_eq!(set(&run, "tolerance_ms", "9,0").code, Some(0));
+    let inexact = |run: &Pipeline| run.read("rows.csv").lines().filter(|line| !is_same(line)).count();
+    wait_until("rows of different moments come", || inexact(&run) > 5);
+    let victim = run.pid_of("table");
+    kill(victim, Signal::KILL);
+    wait_until("it is started again", || run.pid_of("table") != victim);
+    let known = inexact(&run);
+    wait_until("rows come with what was set before the kill", || inexact(&run) > known + 5);
+    assert!(run.read("rows.csv").lines().filter_map(later).all(|later| later > -1e-9));
+    // Without a timeout, rows would have to wait for the sensor for ever.
+    assert_eq!(set(&run, "timeout_ms", "9e12,100").code, Some(0));
+    assert_eq!(set(&run, "emit_partial", "true").code, Some(0));
+    kill(run.pid_of("sensor"), Signal::STOP);
+    wait_until("rows come without the sensor", || last_mark(&run) == "1");
+    assert_eq!(set(&run, "emit_partial", "false").code, Some(0));
+    wait_until("no rows come without the sensor", || {
+        let rows = lines(&run);
+        std::thread::sleep(Duration::from_millis(300));
+        lines(&run) == rows
+    });
+    kill(run.pid_of("sensor"), Signal::CONT);
+    let known = inexact(&run);
+    wait_until("rows are whole again", || inexact(&run) > known + 5 && last_mark(&run) == "0");
+    run.signal(Signal::INT);
+    ended(run);
+}
+
+#[test]
+fn a_full_input_that_waits_for_an_empty_one_is_told_of() {
+    let text = clock_and_sensor("policy = \"exact\"\ndepth = 4").replace("timeout_ms = 300.0\n", "");
+    let mut run = start(&text, &["--duration", "1h"]);
+    wait_until("rows are written", || lines(&run) > 10);
+    kill(run.pid_of("sensor"), Signal::STOP);
+    let expected = "`clock` is full and waits, as nothing has come on `sensor`";
+    wait_until("the stall is told", || run.another(&["logs", "degraded"]).stdout.contains(expected));
+    kill(run.pid_of("sensor"), Signal::CONT);
+    let rows = lines(&run);
+    wait_until("rows are written again", || lines(&run) > rows + 10);
+    run.signal(Signal::INT);
+    ended(run);
+}
+
 /// The mark in the last row: 1 if it is degraded.
 fn last_mark(run: &Pipeline) -> String {
     let text = run.read("rows.csv");

@@ -148,6 +148,7 @@ fn set(io: &mut Io, argument: &Json) -> Result<Json> {
     if param.is_fixed() {
         return Err(Error::FixedParameter { block, name });
     }
+    io.params.check_count(&param, &value)?;
     // Kept first: what the caller is told to be set survives a kill.
     let mut kept = io.control.kept.clone();
     let given = kept.get(&name).map_or_else(|| io.params.text(&name), |setting| setting.given.clone());
@@ -156,6 +157,7 @@ fn set(io: &mut Io, argument: &Json) -> Result<Json> {
     io.control.bus.pond().store_settings(&block, &text)?;
     io.control.kept = kept;
     io.params.set(&name, value);
+    io.params_changed = true;
     Ok(describe(io, &param))
 }
 

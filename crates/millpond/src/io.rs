@@ -24,6 +24,8 @@ use crate::statistics::Statistics;
 pub struct Io {
     block: String,
     pub(crate) params: Params,
+    /// A parameter was set since the block asked.
+    pub(crate) params_changed: bool,
     pub(crate) control: Control,
     pub(crate) inputs: Vec<InputPort>,
     pub(crate) outputs: Vec<OutputPort>,
@@ -62,6 +64,7 @@ impl Io {
             control: Control::open(pond, block, spec, &mut params, &party.waiter)?,
             outputs: outputs.collect(),
             params,
+            params_changed: true,
             inputs,
             statistics,
             party: party.clone(),
@@ -83,6 +86,13 @@ impl Io {
     /// As [`Params::get`].
     pub fn param<T: FromValue>(&self, name: &str) -> T {
         self.params.get(name)
+    }
+
+    /// Whether a parameter was set since this was called last; the first time always, as what was set before a restart is kept. For what a
+    /// block derives from its parameters and would not derive anew in each [`work`](crate::Block::work).
+    #[inline]
+    pub fn params_changed(&mut self) -> bool {
+        std::mem::take(&mut self.params_changed)
     }
 
     /// Tells everybody who has subscribed to `BLOCK/topic` on the message bus; never waits. Whoever has no room misses it, which

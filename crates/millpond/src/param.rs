@@ -19,6 +19,8 @@ pub struct Param {
     pub(crate) min: f64,
     pub(crate) max: f64,
     pub(crate) fixed: bool,
+    /// Numbers: one for all, or one for each name in this parameter.
+    pub(crate) for_each: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -60,8 +62,8 @@ pub enum Value {
 impl Param {
     fn new(name: &str, doc: &str, kind: Kind) -> Self {
         let (min, max) = (f64::NEG_INFINITY, f64::INFINITY);
-        let (unit, presence, fixed) = (String::new(), Presence::Required, false);
-        Self { name: name.into(), doc: doc.into(), kind, unit, presence, min, max, fixed }
+        let (unit, presence, fixed, for_each) = (String::new(), Presence::Required, false, None);
+        Self { name: name.into(), doc: doc.into(), kind, unit, presence, min, max, fixed, for_each }
     }
 
     /// Yes or no. `doc` says in a few words what the parameter means.
@@ -97,6 +99,11 @@ impl Param {
     /// At least one number; the range holds for each.
     pub fn numbers(name: &str, doc: &str) -> Self {
         Self::new(name, doc, Kind::Numbers)
+    }
+
+    /// One number for all names in the parameter `names_param`, or one for each, in their order.
+    pub fn numbers_for_each(name: &str, doc: &str, names_param: &str) -> Self {
+        Self { for_each: Some(names_param.into()), ..Self::numbers(name, doc) }
     }
 
     /// The value when none is given.
@@ -172,7 +179,10 @@ impl Param {
             Kind::Float => "a number",
             Kind::Text => "text",
             Kind::OneOf(words) => return format!("one of: {}", words.join(", ")),
-            Kind::Numbers => "a list of numbers",
+            Kind::Numbers => match &self.for_each {
+                Some(names_param) => &format!("a number, or one for each of `{names_param}`,"),
+                None => "a list of numbers",
+            },
             Kind::Names => "a list of different names (letters, digits, `_`, `-`)",
         };
         let range = match (self.min.is_finite(), self.max.is_finite()) {
@@ -303,7 +313,36 @@ impl Params {
                 }
             }
         }
+        for param in &spec.params {
+            if let Some(value) = self.value(&param.name) {
+                self.check_count(param, value)?;
+            }
+        }
         Ok(self)
+    }
+
+    /// Numbers that are for the names of another parameter must be as many as those, or one.
+    ///
+    /// # Errors
+    /// [`Error::BadParameter`] if they are not.
+    pub(crate) fn check_count(&self, param: &Param, value: &Value) -> Result<()> {
+        let Some((names_param, Value::Numbers(numbers))) = param.for_each.as_deref().zip(Some(value)) else {
+            return Ok(());
+        };
+        match self.value(names_param) {
+            Some(Value::Names(names)) if numbers.len() > 1 && numbers.len() != names.len() => {
+                Err(Error::BadParameter {
+                    name: param.name.clone(),
+                    expected: format!("1 number or {}, one for each of `{names_param}`", names.len()),
+                    found: numbers.len().to_string(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn value(&self, name: &str) -> Option<&Value> {
+        self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
     /// The value of a parameter.
@@ -311,7 +350,7 @@ impl Params {
     /// # Panics
     /// If the block's spec states no such parameter, or one whose kind, range or presence does not fit `T`.
     pub fn get<T: FromValue>(&self, name: &str) -> T {
-        let value = self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        let value = self.value(name);
         T::from_value(value).unwrap_or_else(|| {
             panic!(
                 "parameter `{name}` ({value:?}) is no {}: see the block's spec",
@@ -322,7 +361,7 @@ impl Params {
 
     /// The value of a parameter as text, as [`Param::parse`] takes it; `None`: an optional one that was not given.
     pub(crate) fn text(&self, name: &str) -> Option<String> {
-        self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value.to_string())
+        self.value(name).map(ToString::to_string)
     }
 
     /// Puts a checked value in place of the present one.

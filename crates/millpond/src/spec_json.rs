@@ -57,6 +57,9 @@ struct ParamJson {
     /// It cannot be changed while the block runs.
     #[serde(default)]
     fixed: bool,
+    /// With `numbers`: one for all, or one for each name in this parameter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    for_each: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     min: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,6 +177,7 @@ impl From<&Param> for ParamJson {
             }),
             optional: matches!(param.presence, Presence::Optional),
             fixed: param.fixed,
+            for_each: param.for_each.clone(),
             min: param.min.is_finite().then_some(param.min),
             max: param.max.is_finite().then_some(param.max),
         }
@@ -202,6 +206,7 @@ impl TryFrom<ParamJson> for Param {
             unit: json.unit,
             presence,
             fixed: json.fixed,
+            for_each: json.for_each,
             min: json.min.unwrap_or(f64::NEG_INFINITY),
             max: json.max.unwrap_or(f64::INFINITY),
         };

@@ -25,11 +25,15 @@ fn what_can_be_set_is_read_while_the_block_works() {
         for param in spec.params().iter().filter(|param| !param.is_fixed()) {
             let is_stated = |source: &&str| source.contains(&format!("Spec::new(\"{}\"", spec.name()));
             let source = sources.lines().find(is_stated).unwrap_or(&sources);
-            let is_read = source.split("io.param").skip(1).any(|rest| {
-                // `io.param::<T>("name")`, or a closure that is given names.
-                let call = rest.split(')').next().unwrap_or_default();
-                call.ends_with(&format!("(\"{}\"", param.name())) || call.ends_with("(name")
-            });
+            // Whoever follows changes hands all parameters to what derives something from them, perhaps in another file.
+            let is_derived = source.contains("io.params_changed()")
+                && sources.split(&format!("\"{}\"", param.name())).count() > 2;
+            let is_read = is_derived
+                || source.split("io.param").skip(1).any(|rest| {
+                    // `io.param::<T>("name")`, or a closure that is given names.
+                    let call = rest.split(')').next().unwrap_or_default();
+                    call.ends_with(&format!("(\"{}\"", param.name())) || call.ends_with("(name")
+                });
             if !is_read {
                 unread.push(format!("{}.{}", spec.name(), param.name()));
             }

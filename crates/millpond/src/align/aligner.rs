@@ -114,9 +114,7 @@ impl<T, P: Policy<T>> Aligner<T, P> {
     /// If there is no port, no required port, more than 64, or one that cannot hold two items.
     pub fn new(policy: P, config: Config) -> Self {
         let ports = &config.ports;
-        assert!((1..=PortSet::MAX_PORTS).contains(&ports.len()), "an aligner has 1 to 64 ports");
-        assert!(ports.iter().any(|port| !port.optional), "at least one port must be required");
-        assert!(ports.iter().all(|port| port.depth >= 2), "a port must be able to hold 2 items");
+        check(ports);
         let waits_for = PortSet::all(ports.len());
         Self {
             full_since_ns: vec![None; ports.len()],
@@ -131,6 +129,30 @@ impl<T, P: Policy<T>> Aligner<T, P> {
             sets: 0,
             degraded: 0,
         }
+    }
+
+    /// Changes how ports are treated, from the next decision on; what was decided stays decided. Waiting begins anew, so a timeout counts
+    /// from now. A smaller depth drops nothing by itself: the port is full until it holds less, or until the overflow makes
+    /// room. A smaller disorder moves the bound at once; a greater one cannot take it back, and holds for what is newer.
+    /// A port that was given up waiting for comes back as ever.
+    ///
+    /// # Panics
+    /// As [`new`](Aligner::new), and if the number of ports is another one.
+    pub fn reconfigure(&mut self, config: Config) {
+        check(&config.ports);
+        assert_eq!(config.ports.len(), self.inputs.len(), "an aligner's number of ports stays");
+        (self.overflow, self.inputs.emit_partial) = (config.overflow, config.emit_partial);
+        for (port, config) in self.inputs.ports.iter_mut().zip(config.ports) {
+            port.config = config;
+            port.follow_newest();
+        }
+        self.has_news = true;
+    }
+
+    /// Changes the policy's own settings, from the next decision on.
+    pub fn change_policy(&mut self, change: impl FnOnce(&mut P)) {
+        change(&mut self.policy);
+        self.has_news = true;
     }
 
     /// Takes an item in. [`poll`](Aligner::poll) then says what comes of it.
@@ -196,7 +218,11 @@ impl<T, P: Policy<T>> Aligner<T, P> {
             }
             return Pushed::Full(item);
         }
-        let oldest = self.policy.give_up_oldest(&mut self.inputs, port);
+        let mut oldest = self.policy.give_up_oldest(&mut self.inputs, port);
+        // More than one only if the depth has become smaller.
+        while self.inputs.ports[port].held.len() >= self.inputs.ports[port].config.depth {
+            oldest = self.policy.give_up_oldest(&mut self.inputs, port);
+        }
         self.has_news = true;
         match (self.inputs.insert(port, stamp_ns, item), oldest) {
             (Inserted::Held, Some(oldest)) => {
@@ -292,11 +318,17 @@ impl<T, P: Policy<T>> Aligner<T, P> {
         }
     }
 
-    /// When [`set_clock`](Aligner::set_clock) will give up a port, unless something moves before.
+    /// When [`set_clock`](Aligner::set_clock) will give up a port, or the overflow mode a full one's oldest item to the next
+    /// [`push`](Aligner::push), unless something moves before.
     pub fn deadline_ns(&self) -> Option<i64> {
-        let since_ns = self.waiting_since_ns.filter(|_| !self.has_news)?;
-        let timeouts = self.waits_for.iter().filter_map(|port| self.inputs.ports[port].config.timeout_ns);
-        timeouts.min().map(|timeout_ns| since_ns.saturating_add_unsigned(timeout_ns))
+        let gives_up = self.waiting_since_ns.filter(|_| !self.has_news).and_then(|since_ns| {
+            let timeouts = self.waits_for.iter().filter_map(|port| self.inputs.ports[port].config.timeout_ns);
+            timeouts.min().map(|timeout_ns| since_ns.saturating_add_unsigned(timeout_ns))
+        });
+        let Overflow::Hybrid { deadline_ns } = self.overflow else { return gives_up };
+        let full_since_ns = self.full_since_ns.iter().flatten().min();
+        let makes_room = full_since_ns.map(|since_ns| since_ns.saturating_add_unsigned(deadline_ns));
+        gives_up.into_iter().chain(makes_room).min()
     }
 
     /// Starts a new epoch, when a clock was set back or a log begins anew: what is held is dropped, and stamps may begin anywhere. To
@@ -354,4 +386,10 @@ impl<T, P: Policy<T>> Aligner<T, P> {
         (port.counters.received > 1)
             .then(|| newest_ns.abs_diff(first_ns) as f64 / (port.counters.received - 1) as f64)
     }
+}
+
+fn check(ports: &[PortConfig]) {
+    assert!((1..=PortSet::MAX_PORTS).contains(&ports.len()), "an aligner has 1 to 64 ports");
+    assert!(ports.iter().any(|port| !port.optional), "at least one port must be required");
+    assert!(ports.iter().all(|port| port.depth >= 2), "a port must be able to hold 2 items");
 }

@@ -77,6 +77,18 @@ impl<T> Approximate<T> {
         Self { lower_bounds_ns, ..self }
     }
 
+    /// Changes the age penalty and what a set spans at most (`None`: anything) of an aligner that has begun; see
+    /// [`Aligner::change_policy`](super::Aligner::change_policy). The search for the present set starts anew with what is held.
+    pub fn set_limits(&mut self, age_penalty_permille: u32, max_interval_ns: Option<u64>) {
+        (self.age_penalty_permille, self.max_interval_ns) = (age_penalty_permille, max_interval_ns);
+        self.start_search();
+    }
+
+    fn start_search(&mut self) {
+        self.candidate = None;
+        self.passed.fill(0);
+    }
+
     /// `later` (by which a set ends later) with the age penalty is at least `smaller` (by which it begins later).
     #[inline]
     fn is_no_better(&self, later_ns: i128, smaller_ns: i128) -> bool {
@@ -259,15 +271,13 @@ impl<T> Policy<T> for Approximate<T> {
 
     /// The search starts anew, and the port that lost an item cannot be the pivot until all that it lost can no longer matter.
     fn give_up_oldest(&mut self, inputs: &mut Inputs<T>, port: usize) -> Option<T> {
-        self.passed.fill(0);
-        self.candidate = None;
+        self.start_search();
         self.has_lost.insert(port);
         inputs.drop_front(port, Reason::Overflow)
     }
 
     fn reset(&mut self) {
-        self.candidate = None;
-        self.passed.fill(0);
+        self.start_search();
         self.has_lost = PortSet::EMPTY;
         self.members.clear();
         self.frontier_ns = i64::MIN;

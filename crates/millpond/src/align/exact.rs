@@ -4,10 +4,12 @@ use super::inputs::{Held, Inputs, PortSet, Reason};
 use super::members::{self, Members};
 use super::{Policy, Step};
 
-/// A set has one item of each port, and its latest stamp is at most `tolerance_ns` after its earliest.
+/// A set has one item of each port, and none of them is earlier than the latest by more than `tolerance_ns`, or by its port's own
+/// [`tolerance_ns`](super::PortConfig::tolerance_ns).
 ///
-/// If the earliest items of all ports fit, they are a set; else the earliest of them fits nothing and is dropped. That greedy rule
-/// yields the largest possible number of sets. An item need not wait for an empty port whose bound says that nothing will fit.
+/// So each item fits from its stamp on for its tolerance. If the first items of all ports fit one another, they are a set; else the one
+/// whose time ends first fits nothing and is dropped. That greedy rule yields the largest possible number of sets: stamps and ends
+/// of a port rise together. An item need not wait for an empty port whose bound says that nothing will fit.
 #[derive(Debug)]
 pub struct Exact<T> {
     tolerance_ns: u64,
@@ -16,7 +18,7 @@ pub struct Exact<T> {
 }
 
 impl<T> Exact<T> {
-    /// Sets that span at most `tolerance_ns`; 0 means equal stamps.
+    /// Sets that span at most `tolerance_ns`, unless ports have their own; 0 means equal stamps.
     pub fn new(tolerance_ns: u64) -> Self {
         Self { tolerance_ns, members: Vec::new(), frontier_ns: i64::MIN }
     }
@@ -31,15 +33,18 @@ impl<T> Policy<T> for Exact<T> {
     fn step(&mut self, inputs: &mut Inputs<T>) -> Step {
         members::clear(&mut self.members, inputs.len());
         loop {
-            let mut earliest: Option<(i64, usize)> = None;
+            // The item that fits for the shortest time from now on: its end, its port, its stamp.
+            let mut first: Option<(i64, usize, i64)> = None;
             // Every required port will have at least this in its next set.
             let mut required_ns = i64::MIN;
             let mut empty = PortSet::EMPTY;
             for (index, port) in inputs.ports.iter().enumerate() {
                 let limit_ns = match port.head_ns() {
                     Some(head_ns) => {
-                        if earliest.is_none_or(|(earliest_ns, _)| head_ns < earliest_ns) {
-                            earliest = Some((head_ns, index));
+                        let tolerance_ns = port.config.tolerance_ns.unwrap_or(self.tolerance_ns);
+                        let end_ns = head_ns.saturating_add_unsigned(tolerance_ns);
+                        if first.is_none_or(|(first_ns, ..)| end_ns < first_ns) {
+                            first = Some((end_ns, index, head_ns));
                         }
                         head_ns
                     }
@@ -57,10 +62,9 @@ impl<T> Policy<T> for Exact<T> {
                     required_ns = required_ns.max(limit_ns);
                 }
             }
-            let Some((earliest_ns, earliest_port)) = earliest else { return Step::Idle(empty) };
-            let last_ns = earliest_ns.saturating_add_unsigned(self.tolerance_ns);
+            let Some((last_ns, first_port, first_ns)) = first else { return Step::Idle(empty) };
             if required_ns > last_ns {
-                inputs.drop_front(earliest_port, Reason::Unmatched);
+                inputs.drop_front(first_port, Reason::Unmatched);
                 continue;
             }
             let mut blocking = PortSet::EMPTY;
@@ -72,7 +76,7 @@ impl<T> Policy<T> for Exact<T> {
             if !blocking.is_empty() {
                 return Step::Waiting(blocking);
             }
-            self.frontier_ns = self.frontier_ns.max(earliest_ns);
+            self.frontier_ns = self.frontier_ns.max(first_ns);
             let fits = |inputs: &Inputs<T>, port: usize| {
                 inputs.ports[port].head_ns().is_some_and(|head_ns| head_ns <= last_ns)
             };

@@ -17,12 +17,15 @@ pub struct PortConfig {
     pub timeout_ns: Option<u64>,
     /// Sets are made without this port when it has nothing that fits.
     pub optional: bool,
+    /// How far this port's items may be off, in the place of what the policy says for all: `Exact`: by how much an item may be earlier
+    /// than the latest of its set; `Nearest`: the distance from the reference; `Linear`: the gap between two items. Nothing for others.
+    pub tolerance_ns: Option<u64>,
 }
 
 impl Default for PortConfig {
-    /// In order, 256 items, no timeout, required.
+    /// In order, 256 items, no timeout, required, the tolerance of the policy.
     fn default() -> Self {
-        Self { disorder_ns: 0, depth: 256, timeout_ns: None, optional: false }
+        Self { disorder_ns: 0, depth: 256, timeout_ns: None, optional: false, tolerance_ns: None }
     }
 }
 
@@ -186,6 +189,14 @@ impl<T> Port<T> {
         self.bound_ns = self.bound_ns.max(bound_ns);
     }
 
+    /// Moves the bound to where the newest item says, less the disorder.
+    #[inline]
+    pub(super) fn follow_newest(&mut self) {
+        if let Some((_, newest_ns)) = self.span_ns {
+            self.raise_bound(newest_ns.saturating_add(1).saturating_sub_unsigned(self.config.disorder_ns));
+        }
+    }
+
     fn count_dropped(&mut self, reason: Reason) {
         self.counters.dropped[reason as usize] += 1;
     }
@@ -254,9 +265,8 @@ impl<T> Inputs<T> {
         }
         port.counters.peak_depth = port.counters.peak_depth.max(port.held.len());
         let (first_ns, newest_ns) = port.span_ns.unwrap_or((stamp_ns, stamp_ns));
-        let newest_ns = newest_ns.max(stamp_ns);
-        port.span_ns = Some((first_ns.min(stamp_ns), newest_ns));
-        port.raise_bound(newest_ns.saturating_add(1).saturating_sub_unsigned(port.config.disorder_ns));
+        port.span_ns = Some((first_ns.min(stamp_ns), newest_ns.max(stamp_ns)));
+        port.follow_newest();
         Inserted::Held
     }
 
@@ -308,7 +318,8 @@ impl<T> Inputs<T> {
         self.drop_all();
         self.inactive = PortSet::EMPTY;
         for port in &mut self.ports {
-            (port.bound_ns, port.ended, port.inactive) = (i64::MIN, false, false);
+            (port.bound_ns, port.span_ns) = (i64::MIN, None);
+            (port.ended, port.inactive) = (false, false);
         }
     }
 }

@@ -67,7 +67,8 @@ enum Found {
 impl<T> Linear<T> {
     /// A row for each item of the port `reference`.
     ///
-    /// `max_gap_ns`: the largest distance of two items between which a value exists; `None`: any.
+    /// `max_gap_ns`: the largest distance of two items between which a value exists; `None`: any. A port's own
+    /// [`tolerance_ns`](super::PortConfig::tolerance_ns) goes before it.
     pub fn onto_reference(reference: usize, max_gap_ns: Option<u64>) -> Self {
         Self::new(Moments::Reference { port: reference, current: None }, max_gap_ns)
     }
@@ -92,7 +93,7 @@ impl<T> Linear<T> {
         inputs.forget_before(port, moment_ns);
         let stamp_ns = |index: usize| inputs.ports[port].held.get(index).map(|held| held.stamp_ns);
         let horizon_ns = inputs.ports[port].horizon_ns();
-        let gap_end_ns = |before_ns: i64| match self.max_gap_ns {
+        let gap_end_ns = |before_ns: i64| match inputs.ports[port].config.tolerance_ns.or(self.max_gap_ns) {
             Some(gap) => before_ns.saturating_add_unsigned(gap),
             None => INFINITE_NS,
         };

@@ -20,7 +20,8 @@ pub struct Nearest<T> {
 }
 
 impl<T: Clone> Nearest<T> {
-    /// Sets of each item of the port `reference` with the nearest others; `None`: however far away.
+    /// Sets of each item of the port `reference` with the nearest others; `None`: however far away, unless a port has a
+    /// [`tolerance_ns`](super::PortConfig::tolerance_ns) of its own.
     pub fn new(reference: usize, max_distance_ns: Option<u64>) -> Self {
         Self {
             reference,
@@ -48,16 +49,15 @@ impl<T: Clone> Nearest<T> {
             (Some(first), Some(second)) if second < first => Some((1, second)),
             (first, _) => first.map(|first| (0, first)),
         };
-        let best = best.filter(|(_, distance_ns)| self.max_distance_ns.is_none_or(|max| *distance_ns <= max));
+        let max_distance_ns = inputs.ports[port].config.tolerance_ns.or(self.max_distance_ns);
+        let best = best.filter(|(_, distance_ns)| max_distance_ns.is_none_or(|max| *distance_ns <= max));
         self.chosen[port] = best.map(|(index, _)| index);
         let horizon_ns = inputs.ports[port].horizon_ns();
         match best {
             Some((_, distance_ns)) => horizon_ns >= moment_ns.saturating_add_unsigned(distance_ns),
             None => {
                 horizon_ns == INFINITE_NS
-                    || self
-                        .max_distance_ns
-                        .is_some_and(|max| horizon_ns > moment_ns.saturating_add_unsigned(max))
+                    || max_distance_ns.is_some_and(|max| horizon_ns > moment_ns.saturating_add_unsigned(max))
             }
         }
     }

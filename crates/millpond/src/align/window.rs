@@ -31,6 +31,8 @@ pub struct Window<A> {
     /// Number of the window after the one that came last.
     next_index: Option<i64>,
     spare: Vec<Span<A>>,
+    /// Windows that end up to here are not kept for late items any more.
+    given_up_ns: i64,
     frontier_ns: i64,
 }
 
@@ -64,6 +66,7 @@ impl<A> Window<A> {
             current: None,
             next_index: None,
             spare: Vec::new(),
+            given_up_ns: i64::MIN,
             frontier_ns: i64::MIN,
         }
     }
@@ -72,6 +75,12 @@ impl<A> Window<A> {
     #[must_use]
     pub fn lateness_ns(self, lateness_ns: u64) -> Self {
         Self { lateness_ns, ..self }
+    }
+
+    /// Changes the lateness of an aligner that has begun; see [`Aligner::change_policy`](super::Aligner::change_policy). A window
+    /// that was given up already does not come again.
+    pub fn set_lateness_ns(&mut self, lateness_ns: u64) {
+        self.lateness_ns = lateness_ns;
     }
 
     /// Windows without an item between two with items come as well.
@@ -173,6 +182,7 @@ impl<A> Window<A> {
             let place = self.fired.partition_point(|other| other.index < span.index);
             self.fired.insert(place, span);
         }
+        self.given_up_ns = self.given_up_ns.max(watermark_ns.saturating_sub_unsigned(self.lateness_ns));
         while let Some(oldest) = self.fired.front()
             && self.end_ns(oldest.index).saturating_add_unsigned(self.lateness_ns) <= watermark_ns
             && !oldest.has_news
@@ -285,7 +295,8 @@ impl<T, A: Accumulate<T>> Policy<T> for Window<A> {
         let mut taken = false;
         for index in first..=last {
             let end_ns = self.end_ns(index);
-            if self.lateness_ns == 0 || end_ns.saturating_add_unsigned(self.lateness_ns) <= watermark_ns {
+            let is_over = end_ns.saturating_add_unsigned(self.lateness_ns) <= watermark_ns;
+            if self.lateness_ns == 0 || is_over || end_ns <= self.given_up_ns {
                 continue;
             }
             taken = true;
@@ -313,7 +324,8 @@ impl<T, A: Accumulate<T>> Policy<T> for Window<A> {
     fn reset(&mut self) {
         self.open.clear();
         self.fired.clear();
-        (self.current, self.next_index, self.frontier_ns) = (None, None, i64::MIN);
+        (self.current, self.next_index) = (None, None);
+        (self.given_up_ns, self.frontier_ns) = (i64::MIN, i64::MIN);
     }
 }
 

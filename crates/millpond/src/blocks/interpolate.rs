@@ -148,7 +148,7 @@ blocks.lines = { type = "print" }
             }
             if !self.inputs.take_in(io, &mut self.aligner)? {
                 self.spare = Some(out);
-                return Err(self.inputs.wait(&self.aligner)?);
+                return Err(self.inputs.wait(io, &self.aligner)?);
             }
         }
     }

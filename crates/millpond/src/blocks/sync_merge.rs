@@ -1,7 +1,7 @@
 //! `sync-merge`: joins streams into one table by their timestamps.
 
 use super::last_stamp::LastStamp;
-use super::timed_inputs::{TimedInput, TimedInputs, ns, with_timed_inputs};
+use super::timed_inputs::{TimedInput, TimedInputs, each, for_each_input, ns, with_timed_inputs};
 use crate::align::{
     Aligner, Approximate, Config, Exact, Grid, Linear, Members, Nearest, Neighbours, Poll, interpolate,
 };
@@ -78,13 +78,16 @@ enum Found {
 
 impl Block for SyncMerge {
     fn spec() -> Spec {
-        let ms = |name: &str, doc: &str| Param::float(name, doc).range(0.0, 9e12).unit("ms").fixed();
+        let each_ms = |name: &str, doc: &str| for_each_input(name, doc).unit("ms");
         let spec = Spec::new("sync-merge", "Joins streams into one table by their timestamps")
             .details(
                 "A row for each moment, as docs/time.md explains: `exact`, `nearest` and `approximate` choose a buffer of each input, \
                  `linear` computes the values between two. The result does not depend on the order of arrival across inputs. \
                  Values that are missing are NaN. A row is stamped like the reference, or the first input that has a value; \
-                 stamps never go back. Inputs that are not waited for, disorder and depth are set for all inputs or one by one. \
+                 stamps never go back. Tolerances, timeouts, disorder and depth are set for all inputs or one by one, and can be set \
+                 while it runs: they hold for what is decided from then on, a timeout counts from then on, a smaller depth drops \
+                 nothing by itself, a greater disorder is no help to what was late already. What cannot be set makes the \
+                 output's format (policy, reference, rate, columns) or its ports. \
                  The inputs' columns stand side by side, or, with `concatenate`, each input is a row of a buffer of \
                  [inputs, columns]. Started again after its process was killed, it goes on behind the last row: none comes twice; \
                  what it held went with the process, so the first values may be missing.",
@@ -113,14 +116,22 @@ blocks.lines = { type = "print" }
                 .fixed(),
             )
             .param(
-                ms("tolerance_ms", "exact: from the earliest to the latest stamp of a row at most")
-                    .default(0.0),
+                each_ms(
+                    "tolerance_ms",
+                    "exact: by how much a buffer may be earlier than the latest of its row",
+                )
+                .default(vec![0.0]),
             )
-            .param(ms("max_distance_ms", "nearest: how far away the nearest may be").optional())
-            .param(ms("max_gap_ms", "linear: how far apart neighbours may be").optional())
+            .param(each_ms("max_distance_ms", "nearest: how far away the nearest may be").optional())
+            .param(each_ms("max_gap_ms", "linear: how far apart neighbours may be").optional())
             .param(
-                ms("max_interval_ms", "approximate: from the earliest to the latest stamp of a row at most")
-                    .optional(),
+                Param::float(
+                    "max_interval_ms",
+                    "approximate: from the earliest to the latest stamp of a row at most",
+                )
+                .range(0.0, 9e12)
+                .unit("ms")
+                .optional(),
             )
             .param(
                 Param::float(
@@ -128,8 +139,7 @@ blocks.lines = { type = "print" }
                     "approximate: how much smaller a row must be for each ns that it is later",
                 )
                 .range(0.0, 1e6)
-                .default(0.1)
-                .fixed(),
+                .default(0.1),
             )
             .param(
                 Param::int("rate_hz", "linear: rows at this rate instead of the reference's")
@@ -137,6 +147,13 @@ blocks.lines = { type = "print" }
                     .unit("Hz")
                     .optional()
                     .fixed(),
+            )
+            .param(
+                Param::bool(
+                    "emit_partial",
+                    "rows come without a required input that has timed out; otherwise they are dropped",
+                )
+                .default(false),
             )
             .param(
                 Param::one_of("join", "how the inputs' values stand in a row", JOINS)
@@ -163,7 +180,7 @@ blocks.lines = { type = "print" }
     }
 
     fn new(params: &Params) -> Result<Self> {
-        let (inputs, config) = TimedInputs::new(params)?;
+        let (mut inputs, _) = TimedInputs::new(params)?;
         let reference: Option<String> = params.get("reference");
         let reference = reference.map_or(Ok(0), |name| inputs.index("reference", &name))?;
         let concatenates = params.get::<String>("join") == "concatenate";
@@ -173,7 +190,7 @@ blocks.lines = { type = "print" }
             return Err(Error::Refused(problem.to_owned()));
         }
         Ok(Self {
-            engine: engine(params, reference, config),
+            engine: engine(params, reference, config(&mut inputs, params)),
             inputs,
             shape: Vec::new(),
             concatenates,
@@ -220,6 +237,9 @@ blocks.lines = { type = "print" }
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
+        if io.params_changed() {
+            self.reconfigure(&io.params);
+        }
         // Before anything is taken out of the engine, so that no row is lost for want of a buffer.
         let mut row = match self.spare.take() {
             Some(row) => row,
@@ -242,7 +262,7 @@ blocks.lines = { type = "print" }
             }
             if !with_engine!(&mut self.engine, aligner => self.inputs.take_in(io, aligner))? {
                 self.spare = Some(row);
-                return Err(with_engine!(&self.engine, aligner => self.inputs.wait(aligner))?);
+                return Err(with_engine!(&self.engine, aligner => self.inputs.wait(io, aligner))?);
             }
         }
     }
@@ -254,6 +274,16 @@ blocks.lines = { type = "print" }
 }
 
 impl SyncMerge {
+    /// Follows the parameters that can be set while it runs.
+    fn reconfigure(&mut self, params: &Params) {
+        let config = config(&mut self.inputs, params);
+        with_engine!(&mut self.engine, aligner => aligner.reconfigure(config));
+        if let Engine::Approximate(aligner) = &mut self.engine {
+            let (age_penalty_permille, max_interval_ns) = limits(params);
+            aligner.change_policy(|policy| policy.set_limits(age_penalty_permille, max_interval_ns));
+        }
+    }
+
     /// Puts the values of the next row together.
     fn find_row(&mut self) -> Result<Found> {
         let (inputs, values) = (&self.inputs.inputs, &mut self.values);
@@ -347,30 +377,46 @@ impl Values {
     }
 }
 
+/// How the inputs are treated: what they have in common, and each one's tolerance, as the policy counts it.
+fn config(inputs: &mut TimedInputs, params: &Params) -> Config {
+    let mut config = Config { emit_partial: params.get("emit_partial"), ..inputs.config(params) };
+    let tolerance = match params.get::<String>("policy").as_str() {
+        "nearest" => "max_distance_ms",
+        "linear" => "max_gap_ms",
+        "approximate" => return config,
+        _ => "tolerance_ms",
+    };
+    let tolerances = each(params, tolerance, config.ports.len());
+    for (port, tolerance) in config.ports.iter_mut().zip(tolerances) {
+        port.tolerance_ns = tolerance.map(ns);
+    }
+    config
+}
+
+/// What `approximate` allows: the age penalty in permille, and the extent of a set.
+fn limits(params: &Params) -> (u32, Option<u64>) {
+    let age_penalty: f64 = params.get("age_penalty");
+    ((age_penalty * 1000.0).round() as u32, params.get::<Option<f64>>("max_interval_ms").map(ns))
+}
+
 fn engine(params: &Params, reference: usize, config: Config) -> Engine {
-    let optional_ns = |param: &str| params.get::<Option<f64>>(param).map(ns);
     let policy: String = params.get("policy");
     match policy.as_str() {
-        "nearest" => {
-            Engine::Nearest(Aligner::new(Nearest::new(reference, optional_ns("max_distance_ms")), config))
-        }
+        "nearest" => Engine::Nearest(Aligner::new(Nearest::new(reference, None), config)),
         "linear" => {
-            let max_gap_ns = optional_ns("max_gap_ms");
             let policy = match params.get::<Option<u32>>("rate_hz") {
-                Some(rate_num) => Linear::onto_grid(Grid { origin_ns: 0, rate_num, rate_den: 1 }, max_gap_ns),
-                None => Linear::onto_reference(reference, max_gap_ns),
+                Some(rate_num) => Linear::onto_grid(Grid { origin_ns: 0, rate_num, rate_den: 1 }, None),
+                None => Linear::onto_reference(reference, None),
             };
             Engine::Linear(Aligner::new(policy, config))
         }
         "approximate" => {
-            let permille = (params.get::<f64>("age_penalty") * 1000.0).round() as u32;
-            let mut policy = Approximate::new(permille);
-            if let Some(max) = optional_ns("max_interval_ms") {
-                policy = policy.max_interval_ns(max);
-            }
+            let (age_penalty_permille, max_interval_ns) = limits(params);
+            let mut policy = Approximate::new(age_penalty_permille);
+            policy.set_limits(age_penalty_permille, max_interval_ns);
             Engine::Approximate(Aligner::new(policy, config))
         }
-        _ => Engine::Exact(Aligner::new(Exact::new(ns(params.get("tolerance_ms"))), config)),
+        _ => Engine::Exact(Aligner::new(Exact::new(0), config)),
     }
 }
 
@@ -524,7 +570,7 @@ mod tests {
         );
         assert_eq!(
             refusal(&[("depth", Value::Numbers(vec![4.0, 4.0, 4.0]))]),
-            "parameter `depth`: expected 1 number or 2, one for each input, found 3"
+            "parameter `depth`: expected 1 number or 2, one for each of `inputs`, found 3"
         );
         assert_eq!(
             refusal(&[("optional", vec!["a".to_owned(), "b".to_owned()].into())]),

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::align::{Aligner, Config, Overflow, Policy, PortConfig, PortSet, Pushed, Reason};
+use crate::align::{Aligner, Config, Overflow, Policy, PortConfig, PortSet, Pushed, Reason, Stall};
 use crate::prelude::*;
 use crate::stream::{Description, columns};
 
+/// How long a full input waits before the user is told.
+const STALL_TOLD_AFTER: Duration = Duration::from_secs(2);
 const OVERFLOWS: &[&str] = &["sync", "async", "hybrid"];
 
 /// The inputs of a block, each with the number of its port at the aligner.
@@ -15,6 +17,10 @@ pub(super) struct TimedInputs {
     kind: Option<Timestamp>,
     started: Instant,
     has_timeouts: bool,
+    /// Of each input: rows can do without it.
+    optional: Vec<bool>,
+    /// A full input that waits for others, since when, and whether that was told.
+    stall: Option<(Stall, Instant, bool)>,
 }
 
 pub(super) struct TimedInput {
@@ -26,13 +32,14 @@ pub(super) struct TimedInput {
     has_ended: bool,
 }
 
+/// A parameter with a number for all inputs, or one for each.
+pub(super) fn for_each_input(name: &str, doc: &str) -> Param {
+    Param::numbers_for_each(name, doc, "inputs").range(0.0, 9e12)
+}
+
 /// Adds the input ports, and the parameters that say how they are waited for.
 pub(super) fn with_timed_inputs(spec: Spec) -> Spec {
-    let each = |name: &str, doc: &str| {
-        Param::numbers(name, &format!("{doc}; one number for all inputs, or one for each"))
-            .range(0.0, 9e12)
-            .fixed()
-    };
+    let each = for_each_input;
     spec.input(Port::one_for_each("inputs", "rows of numbers, one in a buffer, stamped").dtypes(REAL))
         .param(Param::names("inputs", "names of the inputs"))
         .param(
@@ -46,15 +53,13 @@ pub(super) fn with_timed_inputs(spec: Spec) -> Spec {
         .param(Param::names("stamp_on_arrival", "inputs whose buffers are stamped when they come").optional())
         .param(
             Param::one_of("overflow", "what happens when an input holds `depth` buffers", OVERFLOWS)
-                .default("sync")
-                .fixed(),
+                .default("sync"),
         )
         .param(
             Param::float("deadline_ms", "hybrid: how long a full input waits before its oldest is dropped")
                 .range(0.0, 9e12)
                 .unit("ms")
-                .default(100.0)
-                .fixed(),
+                .default(100.0),
         )
 }
 
@@ -75,10 +80,40 @@ impl TimedInputs {
             }
             Ok(listed)
         };
-        let config = config(params, &listed("optional")?)?;
-        let stamped = listed("stamp_on_arrival")?;
-        let has_timeouts = config.ports.iter().any(|port| port.timeout_ns.is_some());
-        Ok((Self { has_timeouts, ..Self::named(names.into_iter().zip(stamped)) }, config))
+        let (optional, stamped) = (listed("optional")?, listed("stamp_on_arrival")?);
+        if optional.iter().all(|optional| *optional) {
+            let problem = "`optional` names every input: at least one must be required";
+            return Err(Error::Refused(problem.to_owned()));
+        }
+        let mut inputs = Self { optional, ..Self::named(names.into_iter().zip(stamped)) };
+        let config = inputs.config(params);
+        Ok((inputs, config))
+    }
+
+    /// How the aligner has to treat the inputs, as the parameters are now.
+    pub(super) fn config(&mut self, params: &Params) -> Config {
+        let inputs = self.inputs.len();
+        let [disorder, timeout, depth] =
+            ["disorder_ms", "timeout_ms", "depth"].map(|param| each(params, param, inputs));
+        let port = |port: usize| PortConfig {
+            disorder_ns: ns(disorder[port].unwrap_or(0.0)),
+            depth: depth[port].unwrap_or(64.0).max(2.0) as usize,
+            timeout_ns: timeout[port].map(ns),
+            optional: self.optional[port],
+            tolerance_ns: None,
+        };
+        let ports: Vec<PortConfig> = (0..inputs).map(port).collect();
+        self.has_timeouts = ports.iter().any(|port| port.timeout_ns.is_some());
+        let overflow = match params.get::<String>("overflow").as_str() {
+            "async" => Overflow::Async,
+            "hybrid" => {
+                // A full port is looked at again when the time is told.
+                self.has_timeouts = true;
+                Overflow::Hybrid { deadline_ns: ns(params.get("deadline_ms")) }
+            }
+            _ => Overflow::Sync,
+        };
+        Config { ports, overflow, emit_partial: false }
     }
 
     /// Inputs of these names; whether their buffers are stamped when they come.
@@ -91,7 +126,14 @@ impl TimedInputs {
             has_ended: false,
         };
         let inputs = inputs.into_iter().map(input).collect();
-        Self { inputs, kind: None, started: Instant::now(), has_timeouts: false }
+        Self {
+            inputs,
+            kind: None,
+            started: Instant::now(),
+            has_timeouts: false,
+            optional: Vec::new(),
+            stall: None,
+        }
     }
 
     /// Number of the input that a parameter names.
@@ -153,6 +195,9 @@ impl TimedInputs {
                 moved = true;
             }
         }
+        if moved {
+            self.stall = None;
+        }
         Ok(moved)
     }
 
@@ -187,18 +232,50 @@ impl TimedInputs {
         }
     }
 
-    /// What to wait for when there is nothing to do.
-    pub(super) fn wait<P: Policy<Buffer>>(&self, aligner: &Aligner<Buffer, P>) -> Result<Pause> {
-        if self.inputs.iter().all(|input| input.refused.is_some() || input.has_ended) {
+    /// What to wait for when there is nothing to do. That a full input waits for others is told when it has lasted.
+    ///
+    /// # Errors
+    /// If nothing can ever come that is waited for.
+    pub(super) fn wait<P: Policy<Buffer>>(&mut self, io: &Io, aligner: &Aligner<Buffer, P>) -> Result<Pause> {
+        let deadline = aligner.deadline_ns();
+        let deadline = deadline.map(|ns| self.started + Duration::from_nanos(ns.max(0) as u64));
+        if deadline.is_none() && self.inputs.iter().all(|input| input.refused.is_some() || input.has_ended) {
             let full = aligner.stall().map_or("an input", |stall| &self.inputs[stall.full].name);
             return Err(Error::Refused(format!(
                 "`{full}` is full while it waits for the others: give it a larger `depth` or a `timeout_ms`"
             )));
         }
-        Ok(match aligner.deadline_ns() {
-            Some(deadline_ns) => Pause::Until(self.started + Duration::from_nanos(deadline_ns.max(0) as u64)),
-            None => Pause::NeedInput,
-        })
+        let tell = self.tell_stall(io, aligner.stall());
+        Ok(deadline.into_iter().chain(tell).min().map_or(Pause::NeedInput, Pause::Until))
+    }
+
+    /// Tells the user of a stall that has lasted; returns when to look again.
+    fn tell_stall(&mut self, io: &Io, stall: Option<Stall>) -> Option<Instant> {
+        let Some(stall) = stall else {
+            self.stall = None;
+            return None;
+        };
+        let (known, since, told) = self.stall.get_or_insert((stall, Instant::now(), false));
+        if *known != stall {
+            (*known, *since, *told) = (stall, Instant::now(), false);
+        }
+        if *told {
+            return None;
+        }
+        let tell_at = *since + STALL_TOLD_AFTER;
+        if Instant::now() < tell_at {
+            return Some(tell_at);
+        }
+        *told = true;
+        let name = |port: usize| format!("`{}`", self.inputs[port].name);
+        let waits_for: Vec<String> = stall.waits_for.iter().map(name).collect();
+        io.note(&format!(
+            "{} is full and waits, as nothing has come on {} for {} s: a `timeout_ms` or a larger `depth` would help",
+            name(stall.full),
+            waits_for.join(", "),
+            STALL_TOLD_AFTER.as_secs()
+        ));
+        None
     }
 
     /// Tells the user what came of it, if something was left out.
@@ -248,42 +325,11 @@ fn position(names: &[String], param: &str, name: &str) -> Result<usize> {
 }
 
 /// The value of a parameter that holds one number for all inputs or one for each.
-fn each(params: &Params, param: &str, inputs: usize) -> Result<Vec<Option<f64>>> {
+pub(super) fn each(params: &Params, param: &str, inputs: usize) -> Vec<Option<f64>> {
     let numbers: Option<Vec<f64>> = params.get(param);
     match numbers.as_deref() {
-        None => Ok(vec![None; inputs]),
-        Some([all]) => Ok(vec![Some(*all); inputs]),
-        Some(numbers) if numbers.len() == inputs => Ok(numbers.iter().copied().map(Some).collect()),
-        Some(numbers) => Err(Error::BadParameter {
-            name: param.to_owned(),
-            expected: format!("1 number or {inputs}, one for each input"),
-            found: numbers.len().to_string(),
-        }),
+        None => vec![None; inputs],
+        Some([all]) => vec![Some(*all); inputs],
+        Some(numbers) => (0..inputs).map(|input| numbers.get(input).copied()).collect(),
     }
-}
-
-fn config(params: &Params, optional: &[bool]) -> Result<Config> {
-    let inputs = optional.len();
-    let disorder = each(params, "disorder_ms", inputs)?;
-    let timeout = each(params, "timeout_ms", inputs)?;
-    let depth = each(params, "depth", inputs)?;
-    if optional.iter().all(|optional| *optional) {
-        return Err(Error::Refused("`optional` names every input: at least one must be required".to_owned()));
-    }
-    let port = |port: usize| PortConfig {
-        disorder_ns: ns(disorder[port].unwrap_or(0.0)),
-        depth: depth[port].unwrap_or(64.0).max(2.0) as usize,
-        timeout_ns: timeout[port].map(ns),
-        optional: optional[port],
-    };
-    let overflow: String = params.get("overflow");
-    Ok(Config {
-        ports: (0..inputs).map(port).collect(),
-        overflow: match overflow.as_str() {
-            "async" => Overflow::Async,
-            "hybrid" => Overflow::Hybrid { deadline_ns: ns(params.get("deadline_ms")) },
-            _ => Overflow::Sync,
-        },
-        emit_partial: false,
-    })
 }

@@ -6,6 +6,8 @@ use crate::align::{Accumulate, Aligner, Poll, Statistics, Window};
 use crate::prelude::*;
 use crate::stream::Description;
 
+/// Name of the column that says by how much a row's window starts before its stamp.
+const LATE: &str = "late_s";
 const STATISTICS: [&str; 6] = ["count", "mean", "min", "max", "sum", "last"];
 
 /// One row a window: the chosen statistics of every column of every input, over what is stamped within the window.
@@ -15,6 +17,7 @@ pub(super) struct WindowAggregate {
     statistics: Vec<String>,
     row: Vec<f64>,
     columns: usize,
+    marks_late: bool,
     spare: Option<BufferMut>,
     last: LastStamp,
 }
@@ -59,7 +62,10 @@ impl Block for WindowAggregate {
                 "A row for each window [start, start + size) in which any input has a value, with windows at all whole multiples \
                  of `slide_ms` since 1970 or the streams' start. It comes when no input can have anything earlier than the \
                  window's end, and is stamped with its start; its time range is the window. An input without a value there has \
-                 count 0, sum 0 and otherwise NaN. What comes too late for its window is dropped and counted. Started again after its process \
+                 count 0, sum 0 and otherwise NaN. What comes too late for its window is dropped and counted; with `lateness_ms`, \
+                 a window comes again with what came late. Stamps never go back, so such a row has the stamp of the row before it; \
+                 its time range is its window, and with `mark_late` a last column says by how much the window starts before \
+                 the stamp. Started again after its process \
                  was killed, it goes on behind the last window that was sent; what it had collected of the next ones went with \
                  the process.",
             )
@@ -77,8 +83,19 @@ blocks.lines = { type = "print" }
             .param(ms("size_ms", "length of a window"))
             .param(ms("slide_ms", "from one window's start to the next; without it, the size").optional())
             .param(
+                Param::float("lateness_ms", "how long after a window's end, in the streams' time, late values are still added to it")
+                    .range(0.0, 9e12)
+                    .unit("ms")
+                    .default(0.0),
+            )
+            .param(
                 Param::names("statistics", "what is told of each column: count, mean, min, max, sum, last")
                     .default(vec!["mean".to_owned()]),
+            )
+            .param(
+                Param::bool("mark_late", "a last column `late_s`: how much earlier than the row's stamp its window starts, 0 unless it comes again")
+                    .default(false)
+                    .fixed(),
             )
             .param(
                 Param::bool("emit_empty", "also a row for each window without values, between two with some")
@@ -99,7 +116,8 @@ blocks.lines = { type = "print" }
         let (inputs, config) = TimedInputs::new(params)?;
         let size_ns = ns(params.get("size_ms")) as i64;
         let slide_ns = params.get::<Option<f64>>("slide_ms").map_or(size_ns, |slide_ms| ns(slide_ms) as i64);
-        let mut window = Window::new(size_ns, slide_ns, 0, Columns::default());
+        let mut window =
+            Window::new(size_ns, slide_ns, 0, Columns::default()).lateness_ns(ns(params.get("lateness_ms")));
         if params.get("emit_empty") {
             window = window.emitting_empty();
         }
@@ -109,6 +127,7 @@ blocks.lines = { type = "print" }
             statistics,
             row: Vec::new(),
             columns: 0,
+            marks_late: params.get("mark_late"),
             spare: None,
             last: LastStamp::default(),
         })
@@ -119,6 +138,7 @@ blocks.lines = { type = "print" }
         for column in self.inputs.start(io) {
             columns.extend(self.statistics.iter().map(|name| format!("{column}.{name}")));
         }
+        columns.extend(self.marks_late.then(|| LATE.to_owned()));
         self.columns = columns.len();
         self.last = LastStamp::of(io, "out");
         let description = Description { columns, ..Description::default() }.to_text()?;
@@ -127,6 +147,11 @@ blocks.lines = { type = "print" }
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
+        if io.params_changed() {
+            self.aligner.reconfigure(self.inputs.config(&io.params));
+            let lateness_ns = ns(io.param("lateness_ms"));
+            self.aligner.change_policy(|window| window.set_lateness_ns(lateness_ns));
+        }
         let mut out = match self.spare.take() {
             Some(out) => out,
             None => io.new_buffer("out", DType::F64, &[self.columns as u32])?,
@@ -151,8 +176,12 @@ blocks.lines = { type = "print" }
             match found {
                 Some((start_ns, _)) if self.last.was_sent(start_ns) => continue,
                 Some((start_ns, end_ns)) => {
+                    let stamp_ns = self.last.at_least(start_ns);
+                    if self.marks_late {
+                        self.row.push(stamp_ns.abs_diff(start_ns) as f64 / 1e9);
+                    }
                     out.as_mut_slice()?.copy_from_slice(&self.row);
-                    out.set_timestamp(self.inputs.stamp(self.last.at_least(start_ns)));
+                    out.set_timestamp(self.inputs.stamp(stamp_ns));
                     out.set_time_range(Some((start_ns, end_ns)));
                     return self.last.send(io, "out", out);
                 }
@@ -160,7 +189,7 @@ blocks.lines = { type = "print" }
             }
             if !self.inputs.take_in(io, &mut self.aligner)? {
                 self.spare = Some(out);
-                return Err(self.inputs.wait(&self.aligner)?);
+                return Err(self.inputs.wait(io, &self.aligner)?);
             }
         }
     }
@@ -263,6 +292,39 @@ mod tests {
         assert!(bench.has_ended());
         let columns = Description::of(&bench.output_format("out").unwrap()).columns;
         assert_eq!(columns[..2], ["a.0.count", "a.0.mean"]);
+    }
+
+    #[test]
+    fn a_window_comes_again_with_what_was_late_as_long_as_that_is_allowed() {
+        let statistics = vec!["count".to_owned(), "sum".to_owned()];
+        let params: [(&str, Value); 4] = [
+            ("inputs", vec!["a".to_owned()].into()),
+            ("size_ms", 10.into()),
+            ("statistics", statistics.into()),
+            ("mark_late", true.into()),
+        ];
+        let mut bench = Bench::of::<WindowAggregate>(&params).unwrap();
+        let format = StreamFormat { dtype: DType::F64, shape: vec![1], ..StreamFormat::default() };
+        bench.set_format("a", format).unwrap();
+        // Stamp, start of the window, row.
+        let push = |bench: &mut Bench, ms: i64| {
+            bench.push_at("a", ms * MS, &[ms as f64]).unwrap();
+            bench.run().unwrap();
+            let row = bench.pull_buffer("out").unwrap()?;
+            let (start_ns, _) = row.time_range().expect("a range");
+            let values = row.as_slice::<f64>().unwrap().to_vec();
+            Some((row.timestamp().to_ns(None).unwrap() / MS, start_ns / MS, values))
+        };
+        assert_eq!(push(&mut bench, 1), None);
+        assert_eq!(push(&mut bench, 11), Some((0, 0, vec![1.0, 1.0, 0.0])));
+        assert_eq!(push(&mut bench, 2), None);
+        bench.set("lateness_ms", 20).unwrap();
+        assert_eq!(push(&mut bench, 21), Some((10, 10, vec![1.0, 11.0, 0.0])));
+        assert_eq!(push(&mut bench, 32), Some((20, 20, vec![1.0, 21.0, 0.0])));
+        assert_eq!(push(&mut bench, 19), Some((20, 10, vec![2.0, 30.0, 0.01])));
+        assert_eq!(push(&mut bench, 22), Some((20, 20, vec![2.0, 43.0, 0.0])));
+        let columns = Description::of(&bench.output_format("out").unwrap()).columns;
+        assert_eq!(columns, ["a.0.count", "a.0.sum", "late_s"]);
     }
 
     #[test]

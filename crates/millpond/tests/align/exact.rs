@@ -5,13 +5,19 @@ use proptest::prelude::*;
 
 use crate::streams::{arrivals, by_time, disordered, ordered, roomy, sets};
 
-/// The largest number of sets whose members are within `tolerance`, each item used once, by trying everything: for each port's next
-/// item, either the next items are a set or one of them is in none.
-fn most_sets(streams: &[Vec<i64>], tolerance: i64) -> usize {
+/// None is earlier than the latest by more than its port's tolerance.
+fn fits(set: &[i64], tolerances: &[i64]) -> bool {
+    let latest = set.iter().max().unwrap();
+    set.iter().zip(tolerances).all(|(stamp, tolerance)| latest - stamp <= *tolerance)
+}
+
+/// The largest number of sets whose members fit, each item used once, by trying everything: for each port's next item, either the
+/// next items are a set or one of them is in none.
+fn most_sets(streams: &[Vec<i64>], tolerances: &[i64]) -> usize {
     fn most(
         streams: &[Vec<i64>],
         next: &mut Vec<usize>,
-        tolerance: i64,
+        tolerances: &[i64],
         known: &mut std::collections::HashMap<Vec<usize>, usize>,
     ) -> usize {
         if let Some(most) = known.get(next) {
@@ -21,20 +27,20 @@ fn most_sets(streams: &[Vec<i64>], tolerance: i64) -> usize {
             streams.iter().zip(next.iter()).map(|(s, i)| s.get(*i).copied()).collect();
         let Some(heads) = heads else { return 0 };
         let mut best = 0;
-        if heads.iter().max().unwrap() - heads.iter().min().unwrap() <= tolerance {
+        if fits(&heads, tolerances) {
             next.iter_mut().for_each(|index| *index += 1);
-            best = 1 + most(streams, next, tolerance, known);
+            best = 1 + most(streams, next, tolerances, known);
             next.iter_mut().for_each(|index| *index -= 1);
         }
         for port in 0..streams.len() {
             next[port] += 1;
-            best = best.max(most(streams, next, tolerance, known));
+            best = best.max(most(streams, next, tolerances, known));
             next[port] -= 1;
         }
         known.insert(next.clone(), best);
         best
     }
-    most(streams, &mut vec![0; streams.len()], tolerance, &mut std::collections::HashMap::new())
+    most(streams, &mut vec![0; streams.len()], tolerances, &mut std::collections::HashMap::new())
 }
 
 proptest! {
@@ -45,7 +51,30 @@ proptest! {
             let stamps: Vec<i64> = set.iter().map(|stamp| stamp.expect("every port is required")).collect();
             prop_assert!(stamps.iter().max().unwrap() - stamps.iter().min().unwrap() <= tolerance);
         }
-        prop_assert_eq!(found.len(), most_sets(&streams, tolerance));
+        prop_assert_eq!(found.len(), most_sets(&streams, &vec![tolerance; streams.len()]));
+    }
+
+    #[test]
+    fn no_choice_makes_more_sets_with_a_tolerance_of_each_port(
+        streams in ordered(2..=3), tolerances in [0i64..12, 0i64..12, 0i64..12], seed: [u8; 16], disorder in 0i64..20,
+    ) {
+        let tolerances = &tolerances[..streams.len()];
+        let config = |disorder| {
+            let mut config = roomy(streams.len(), disorder);
+            for (port, tolerance) in config.ports.iter_mut().zip(tolerances) {
+                port.tolerance_ns = Some(*tolerance as u64);
+            }
+            config
+        };
+        // The policy's own tolerance is that of no port.
+        let found = sets(Exact::new(1000), config(0), &streams, &by_time(&streams));
+        for set in &found {
+            let stamps: Vec<i64> = set.iter().map(|stamp| stamp.expect("every port is required")).collect();
+            prop_assert!(fits(&stamps, tolerances), "{stamps:?}");
+        }
+        prop_assert_eq!(found.len(), most_sets(&streams, tolerances));
+        let mixed = disordered(&streams, disorder, &seed);
+        prop_assert_eq!(sets(Exact::new(0), config(disorder as u64), &mixed, &arrivals(&mixed, &seed)), found);
     }
 
     #[test]
@@ -66,7 +95,7 @@ proptest! {
         let found = sets(Exact::new(tolerance), config, &streams, &arrivals(&streams, &seed));
         let required = streams[..2].to_vec();
         // The optional one can only make sets begin earlier, so there are never more than without it.
-        prop_assert!(found.len() <= most_sets(&required, tolerance as i64));
+        prop_assert!(found.len() <= most_sets(&required, &[tolerance as i64; 2]));
         for set in &found {
             let (a, b) = (set[0].unwrap(), set[1].unwrap());
             let (start, end) = (a.min(b), a.max(b));

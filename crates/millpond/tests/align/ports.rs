@@ -219,8 +219,117 @@ fn a_new_epoch_begins_anywhere() {
     assert_eq!(aligner.push(0, 5, 0), Pushed::Dropped(Reason::Late, 0));
     aligner.reset();
     assert_eq!(aligner.counters(0).dropped(Reason::Unmatched), 1);
-    (0..2).for_each(|port| aligner.push(port, 5, 0).expect_held());
-    assert_eq!(drain(&mut aligner), [[Some(5), Some(5)]]);
+    for stamp in [5, 6] {
+        (0..2).for_each(|port| aligner.push(port, stamp, 0).expect_held());
+    }
+    assert_eq!(drain(&mut aligner), [[Some(5), Some(5)], [Some(6), Some(6)]]);
+}
+
+/// Of two ports, both changed.
+fn reconfigure<P: Policy<i64>>(aligner: &mut Aligner<i64, P>, overflow: Overflow, port: &PortConfig) {
+    aligner.reconfigure(Config { overflow, ..Config::of(2, port.clone()) });
+}
+
+#[test]
+fn what_is_changed_holds_for_what_is_decided_from_then_on() {
+    let default = PortConfig::default();
+    let mut aligner = Aligner::new(Exact::new(0), Config::of(2, default.clone()));
+    (0..2).for_each(|port| aligner.push(port, 10 + port as i64, 0).expect_held());
+    assert!(drain(&mut aligner).is_empty());
+    // 10 was dropped when 11 came, and stays so.
+    reconfigure(&mut aligner, Overflow::Sync, &PortConfig { tolerance_ns: Some(2), ..default.clone() });
+    assert!(drain(&mut aligner).is_empty());
+    aligner.push(0, 13, 0).expect_held();
+    assert_eq!(drain(&mut aligner), [[Some(13), Some(11)]]);
+    assert_eq!(aligner.counters(0).dropped(Reason::Unmatched), 1);
+}
+
+#[test]
+fn a_timeout_that_is_set_counts_from_then_on() {
+    let mut aligner = Aligner::new(Exact::new(0), Config::of(2, PortConfig::default()));
+    aligner.set_clock(0);
+    aligner.push(0, 5, 0).expect_held();
+    assert!(drain(&mut aligner).is_empty());
+    aligner.set_clock(1000);
+    assert_eq!(aligner.deadline_ns(), None);
+    let mut config = with_timeout(2, &[1]);
+    aligner.reconfigure(config.clone());
+    assert!(drain(&mut aligner).is_empty());
+    assert_eq!(aligner.deadline_ns(), Some(1100));
+    aligner.set_clock(1100);
+    assert_eq!(drain(&mut aligner), [[Some(5), None]]);
+    // A longer one does not bring the port back; its next item does.
+    config.ports[1].timeout_ns = Some(1_000_000);
+    aligner.reconfigure(config);
+    assert!(aligner.inactive().contains(1));
+    aligner.push(1, 6, 0).expect_held();
+    assert!(aligner.inactive().is_empty());
+}
+
+#[test]
+fn a_smaller_depth_drops_nothing_by_itself() {
+    let port = |depth| PortConfig { depth, ..PortConfig::default() };
+    let mut aligner = Aligner::new(Exact::new(0), Config::of(2, port(4)));
+    (0..4).for_each(|stamp| aligner.push(0, stamp, stamp).expect_held());
+    reconfigure(&mut aligner, Overflow::Sync, &port(2));
+    assert_eq!(aligner.push(0, 4, 4), Pushed::Full(4));
+    aligner.push(1, 2, 2).expect_held();
+    assert_eq!(drain(&mut aligner), [[Some(2), Some(2)]]);
+    aligner.push(0, 4, 4).expect_held();
+    assert_eq!(aligner.push(0, 5, 5), Pushed::Full(5));
+    // Room is made down to the new depth, and every item that went is counted.
+    reconfigure(&mut aligner, Overflow::Sync, &port(4));
+    aligner.push(0, 5, 5).expect_held();
+    aligner.push(0, 6, 6).expect_held();
+    reconfigure(&mut aligner, Overflow::Async, &port(2));
+    assert_eq!(aligner.push(0, 7, 7), Pushed::Replaced(5));
+    assert_eq!(aligner.counters(0).dropped(Reason::Overflow), 3);
+    (6..8).for_each(|stamp| aligner.push(1, stamp, stamp).expect_held());
+    assert_eq!(drain(&mut aligner), [[Some(6), Some(6)], [Some(7), Some(7)]]);
+}
+
+#[test]
+fn a_bound_follows_the_disorder_but_never_goes_back() {
+    let port = |disorder_ns| PortConfig { disorder_ns, ..PortConfig::default() };
+    let mut aligner = Aligner::new(Exact::new(0), Config::of(2, port(50)));
+    (0..2).for_each(|port| aligner.push(port, 100, 0).expect_held());
+    assert!(drain(&mut aligner).is_empty());
+    assert_eq!(aligner.bound_ns(0), 51);
+    reconfigure(&mut aligner, Overflow::Sync, &port(10));
+    assert_eq!(aligner.bound_ns(0), 91);
+    reconfigure(&mut aligner, Overflow::Sync, &port(1000));
+    assert_eq!(aligner.bound_ns(0), 91);
+    assert_eq!(aligner.push(0, 90, 0), Pushed::Dropped(Reason::Late, 0));
+    aligner.push(0, 91, 0).expect_held();
+    reconfigure(&mut aligner, Overflow::Sync, &port(0));
+    assert_eq!(drain(&mut aligner), [[Some(100), Some(100)]]);
+}
+
+#[test]
+fn the_limits_of_approximate_can_be_changed() {
+    let mut aligner = Aligner::new(Approximate::new(0), Config::of(2, PortConfig::default()));
+    aligner.push(0, 0, 0).expect_held();
+    aligner.push(1, 100, 0).expect_held();
+    assert!(drain(&mut aligner).is_empty());
+    // What was the candidate is too long now.
+    aligner.change_policy(|policy| policy.set_limits(0, Some(10)));
+    aligner.push(0, 95, 0).expect_held();
+    aligner.push(0, 200, 0).expect_held();
+    assert_eq!(drain(&mut aligner), [[Some(95), Some(100)]]);
+    assert_eq!(aligner.counters(0).dropped(Reason::Unmatched), 1);
+}
+
+#[test]
+fn a_full_port_of_hybrid_is_waited_for_no_longer_than_its_deadline() {
+    let overflow = Overflow::Hybrid { deadline_ns: 10 };
+    let config = Config { overflow, ..Config::of(2, PortConfig { depth: 2, ..PortConfig::default() }) };
+    let mut aligner = Aligner::new(Exact::new(0), config);
+    aligner.set_clock(5);
+    (0..2).for_each(|stamp| aligner.push(0, stamp, stamp).expect_held());
+    assert!(drain(&mut aligner).is_empty());
+    assert_eq!(aligner.deadline_ns(), None);
+    assert_eq!(aligner.push(0, 2, 2), Pushed::Full(2));
+    assert_eq!(aligner.deadline_ns(), Some(15));
 }
 
 #[test]

@@ -120,6 +120,29 @@ fn late_items_reopen_a_window_only_as_long_as_allowed() {
 }
 
 #[test]
+fn a_window_that_was_given_up_does_not_come_again_when_more_lateness_is_allowed() {
+    let mut aligner = Aligner::new(Window::new(10, 10, 0, Statistics::default()), roomy(1, 0));
+    let mut push = |stamp: i64, lateness: Option<u64>| {
+        if let Some(lateness) = lateness {
+            aligner.change_policy(|window| window.set_lateness_ns(lateness));
+        }
+        let taken = !matches!(aligner.push(0, stamp, 1.0), Pushed::Dropped(..));
+        let mut panes = Vec::new();
+        while let Poll::Set(pane) = aligner.poll() {
+            panes.push((pane.start_ns(), pane.is_late(), pane.all().map_or(0, |all| all.count())));
+        }
+        (taken, panes)
+    };
+    assert_eq!(push(1, None), (true, vec![]));
+    assert_eq!(push(12, None), (true, vec![(0, false, 1)]));
+    // The first window is gone: one with the late item alone would be wrong.
+    assert_eq!(push(2, Some(100)), (false, vec![]));
+    assert_eq!(push(25, None), (true, vec![(10, false, 1)]));
+    assert_eq!(push(13, None), (true, vec![(10, true, 2)]));
+    assert_eq!(push(14, Some(0)), (false, vec![]));
+}
+
+#[test]
 fn empty_windows_come_on_request_between_two_with_items() {
     let policy = Window::new(10, 10, 0, Statistics::default()).emitting_empty();
     let streams = vec![vec![1, 35]];

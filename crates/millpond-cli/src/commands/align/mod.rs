@@ -216,7 +216,7 @@ fn config(args: &Args, streams: usize) -> Result<Config, UsageError> {
         disorder_ns: args.disorder,
         depth: args.depth.unwrap_or(usize::MAX),
         timeout_ns: args.timeout,
-        optional: false,
+        ..PortConfig::default()
     };
     let mut config = Config { overflow: Overflow::Async, ..Config::of(streams, port) };
     for stream in &args.optional {
