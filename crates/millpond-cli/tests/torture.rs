@@ -15,7 +15,7 @@ fn five_seconds_of_torture_lose_nothing() {
     for key in ["leaked", "lost", "doubled", "reordered", "corrupted"] {
         assert_eq!(json[key], 0, "{key} in {json}");
     }
-    for key in ["kills", "recoveries", "messages"] {
+    for key in ["kills", "recoveries", "messages", "bus_messages", "bus_calls"] {
         assert!(json[key].as_u64().is_some_and(|count| count >= 50), "{key} in {json}");
     }
     for key in ["recovery_p50_ms", "recovery_p99_ms", "recovery_max_ms", "longest_stall_ms"] {

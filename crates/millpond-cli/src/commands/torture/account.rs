@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::actor::Death;
 use super::graph::{Graph, Process, Role};
 use super::message::Record;
+use super::stream::Stream;
 
 /// What went wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -55,30 +56,8 @@ pub struct Delivered {
     pub sender_kills: u64,
 }
 
-/// One incarnation of one source at one port.
-#[derive(Default)]
-struct Stream {
-    /// One bit a number.
-    seen: Vec<u64>,
-    distinct: u64,
-}
-
-impl Stream {
-    /// False if it was seen before.
-    fn see(&mut self, number: u64) -> bool {
-        let (word, bit) = ((number / 64) as usize, 1 << (number % 64));
-        if self.seen.len() <= word {
-            self.seen.resize(word + 1, 0);
-        }
-        let new = self.seen[word] & bit == 0;
-        self.seen[word] |= bit;
-        self.distinct += u64::from(new);
-        new
-    }
-}
-
 /// No source sends so many in one life; a larger number is damage.
-const MOST_NUMBERS: u64 = 1 << 36;
+pub const MOST_NUMBERS: u64 = 1 << 36;
 
 /// Collects records and judges them.
 pub struct Account<'a> {
@@ -121,9 +100,11 @@ impl<'a> Account<'a> {
         self.received += 1;
         self.redelivered += u64::from(record.redelivered);
         let receiver = &self.graph.processes[process];
-        let port = receiver.input().unwrap_or_default();
         let known = record.message.filter(|m| m.2 < MOST_NUMBERS);
-        let route = known.and_then(|m| Some((self.routes.get(&(port.clone(), m.0)).copied()?, m)));
+        let route = known.and_then(|m| {
+            let mut ports = receiver.inputs().into_iter();
+            Some((ports.find_map(|port| self.routes.get(&(port, m.0)).copied())?, m))
+        });
         let Some((connection, (source, incarnation, number))) = route else {
             self.wrongs.corrupted += 1;
             self.wrongs.find(format!(
@@ -133,6 +114,7 @@ impl<'a> Account<'a> {
             return;
         };
         let what = |problem: &str| {
+            let port = &self.graph.connections[connection].to;
             format!("message {number} of incarnation {incarnation} of source {source} {problem} at {port}")
         };
         let new = self.streams.entry((connection, source, incarnation)).or_default().see(number);
@@ -180,8 +162,25 @@ impl<'a> Account<'a> {
     pub fn distinct(&self, connection: usize) -> u64 {
         self.streams
             .range((connection, 0, 0)..=(connection, u32::MAX, u32::MAX))
-            .map(|(_, s)| s.distinct)
+            .map(|(_, s)| s.distinct())
             .sum()
+    }
+
+    /// The graph whose account this is.
+    pub(super) fn graph(&self) -> &'a Graph {
+        self.graph
+    }
+
+    /// The connections of which this is the case, by where they come from and go to.
+    pub(super) fn connections(&self, which: impl Fn((&String, &String)) -> bool) -> Vec<usize> {
+        let all = self.graph.connections.iter().enumerate();
+        all.filter(|(_, c)| which((&c.from, &c.to))).map(|(i, _)| i).collect()
+    }
+
+    /// The numbers that arrived by a connection, once for each incarnation of their source.
+    pub(super) fn numbers(&self, connection: usize) -> impl Iterator<Item = u64> {
+        let streams = self.streams.range((connection, 0, 0)..=(connection, u32::MAX, u32::MAX));
+        streams.flat_map(|(_, stream)| stream.numbers())
     }
 
     /// After everything has been received: whether what is missing at each connection is explained. Returns how many messages were
@@ -192,7 +191,7 @@ impl<'a> Account<'a> {
             let distinct = self.distinct(i);
             // What is delivered to a forwarder again it publishes again: then positions count more than there is.
             let sender = self.graph.sender(connection).map(|s| &self.graph.processes[s]);
-            let again = sender.filter(|s| s.redelivers());
+            let again = sender.filter(|s| s.forwards() && s.redelivers());
             let published = again.map_or(d.published, |forwarder| self.accepted(forwarder));
             let redelivers = self.graph.receivers(connection).any(|r| self.graph.processes[r].redelivers());
             let batch =
@@ -237,24 +236,25 @@ impl<'a> Account<'a> {
             }
         }
         self.close_forwarders(delivered);
+        self.close_aligners(delivered);
         in_hand
     }
 
     /// How many different messages a forwarder received.
     fn accepted(&self, forwarder: &Process) -> u64 {
-        let into = self.graph.connections.iter().enumerate();
-        into.filter(|(_, c)| Some(&c.to) == forwarder.input().as_ref()).map(|(i, _)| self.distinct(i)).sum()
+        let inputs = forwarder.inputs();
+        self.connections(|(_, to)| inputs.contains(to)).into_iter().map(|i| self.distinct(i)).sum()
     }
 
     /// What a forwarder has accepted it has passed on, except for what it held when it was killed.
     fn close_forwarders(&mut self, delivered: &[Delivered]) {
         let connections = || self.graph.connections.iter().zip(delivered);
         // One that is delivered to again was judged by what arrived from it.
-        let forwarders = self.graph.processes.iter().filter(|p| p.input().is_some() && !p.redelivers());
+        let forwarders = self.graph.processes.iter().filter(|p| p.forwards() && !p.redelivers());
         for forwarder in forwarders {
             let accepted = self.accepted(forwarder);
             // Between the token and the cell of a send a buffer belongs to neither side: one for each death.
-            let into = connections().filter(|(c, _)| Some(&c.to) == forwarder.input().as_ref());
+            let into = connections().filter(|(c, _)| forwarder.inputs().contains(&c.to));
             let held: u64 = into.map(|(_, d)| d.lost_in_hand + d.receiver_kills).sum();
             // What another connection drops is judged there.
             let out = connections().filter(|(c, _)| Some(&c.from) == forwarder.output().as_ref());
@@ -283,14 +283,14 @@ mod tests {
             g.processes.iter().any(|p| p.name == name && what(p))
         };
         let fits = |g: &Graph| is(g, "every", Process::redelivers) && is(g, "chain-sink", |p| p.hold() > 0);
-        (0..).map(|seed| Graph::new(&mut Random::new(seed))).find(fits).unwrap()
+        (0..).map(|seed| Graph::new(&mut Random::new(seed), true)).find(fits).unwrap()
     }
 
     /// Its copy, the place of its plain sink, of the connection to it, and the source that comes there.
     fn setting(name: &str) -> (Graph, usize, usize, u32) {
         let graph = graph();
         let process = graph.processes.iter().position(|p| p.name == name).unwrap();
-        let port = graph.processes[process].input().unwrap();
+        let port = graph.processes[process].inputs().pop().unwrap();
         let ((_, source), connection) = graph.routes().into_iter().find(|((to, _), _)| *to == port).unwrap();
         (graph, process, connection, source)
     }

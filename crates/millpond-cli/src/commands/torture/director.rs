@@ -11,7 +11,9 @@ use rustix::process::Signal;
 use super::account::{Account, Delivered};
 use super::actor::{Actor, Death, Dying, Entry};
 use super::graph::{Graph, Role, SUPERVISOR};
+use super::mail_account::{MailAccount, Sent};
 use super::plan::{Action, Event};
+use super::post::{ANSWERED, GONE, UNANSWERED};
 use super::report::Report;
 use super::resources::Resources;
 use super::roles::{CONNECT, DISCONNECT, LONGEST_STALL_NS, MEASURE, MESSAGES, SENDING_SINCE_NS, STOP};
@@ -45,6 +47,7 @@ pub struct Director<'a> {
     actors: Vec<Actor>,
     monitor: Option<Monitor>,
     account: Account<'a>,
+    mail: MailAccount,
     dying: Vec<Dying>,
     due: BinaryHeap<Reverse<(Duration, Due)>>,
     connected: bool,
@@ -68,6 +71,7 @@ impl<'a> Director<'a> {
             actors,
             monitor: None,
             account: Account::new(graph),
+            mail: MailAccount::default(),
             dying: Vec::new(),
             due: BinaryHeap::new(),
             connected: true,
@@ -266,6 +270,9 @@ impl<'a> Director<'a> {
     fn read(&mut self) -> anyhow::Result<()> {
         for (i, actor) in self.actors.iter_mut().enumerate() {
             actor.read(|entry| match entry {
+                Entry::Received(record) if matches!(self.graph.processes[i].role, Role::Publisher { .. }) => {
+                    self.mail.enter(i, record, &mut self.account.wrongs);
+                }
                 Entry::Received(record) => self.account.enter(i, record),
                 Entry::Died(death) => self.account.died(i, death),
             })?;
@@ -380,7 +387,11 @@ impl<'a> Director<'a> {
                 .wrongs
                 .find(format!("{} buffers are in use though nobody is there: {check:?}", check.used));
         }
-        let delivered = self.delivered(&monitor.snapshot());
+        let pond = monitor.snapshot();
+        let sent = self.sent(&pond);
+        self.mail.close(&pond.messages, &sent, &mut self.account.wrongs);
+        (self.report.mail, self.report.calls) = (self.mail.received, sent.answered);
+        let delivered = self.delivered(&pond);
         self.report.lost_in_hand = delivered.iter().map(|d| d.lost_in_hand).sum();
         self.report.missing_in_hand = self.account.close(&delivered);
         self.report.redelivered = self.account.redelivered;
@@ -412,6 +423,28 @@ impl<'a> Director<'a> {
             }
             Ok(all)
         })
+    }
+
+    /// What publishers and callers say that they have sent.
+    fn sent(&self, pond: &Snapshot) -> Sent {
+        let mut sent = Sent::default();
+        for actor in &self.actors {
+            let block = pond.blocks.iter().find(|b| b.name == actor.process.name);
+            let count = |c: usize| block.and_then(|b| b.counters.get(c)).copied().unwrap_or(0);
+            match actor.process.role {
+                Role::Publisher { .. } => {
+                    sent.published += count(MESSAGES);
+                    sent.receiver_kills += actor.kills;
+                }
+                Role::Caller { .. } => {
+                    sent.answered += count(ANSWERED);
+                    sent.unanswered += count(UNANSWERED);
+                    sent.gone += count(GONE);
+                }
+                _ => {}
+            }
+        }
+        sent
     }
 
     /// What the pond says about each connection of the graph.

@@ -16,8 +16,18 @@ pub enum Role {
     Server,
     /// Sends numbered messages on `NAME.out`, `batch` at a time, with a pause in between.
     Source { source: u32, batch: usize, pause_us: u64 },
+    /// Sends one message a millisecond on `NAME.out`; its number is the time, so that those of two belong together.
+    Sensor { source: u32 },
     /// Passes on what arrives at `NAME.in`, once it holds `hold` of them.
-    Forwarder { hold: usize, redeliver: bool },
+    Forwarder { hold: usize, redeliver: bool, python: bool },
+    /// Sends one message on `NAME.out` for each number that arrives both at `NAME.left` and `NAME.right`.
+    Aligner { source: u32, hold: usize, redeliver: bool },
+    /// Publishes numbered messages over the bus to all others of its kind, and writes down theirs.
+    Publisher { source: u32, pause_us: u64 },
+    /// Answers calls.
+    Responder,
+    /// Calls the responders.
+    Caller { responders: Vec<String> },
     /// Writes down what arrives at `port`, `batch` at a time, and holds the last `hold`.
     Sink { port: String, hold: usize, batch: usize, shared: bool, redeliver: bool, pause_us: u64 },
 }
@@ -35,30 +45,55 @@ pub struct Process {
 
 impl Process {
     /// Where it receives.
-    pub fn input(&self) -> Option<String> {
+    pub fn inputs(&self) -> Vec<String> {
         match &self.role {
-            Role::Forwarder { .. } => Some(format!("{}.in", self.name)),
-            Role::Sink { port, .. } => Some(port.clone()),
-            _ => None,
+            Role::Forwarder { .. } => vec![format!("{}.in", self.name)],
+            Role::Aligner { .. } => ["left", "right"].map(|port| format!("{}.{port}", self.name)).to_vec(),
+            Role::Sink { port, .. } => vec![port.clone()],
+            _ => Vec::new(),
         }
     }
 
     /// Where it sends.
     pub fn output(&self) -> Option<String> {
         match &self.role {
-            Role::Forwarder { .. } | Role::Source { .. } => Some(format!("{}.out", self.name)),
+            Role::Forwarder { .. } | Role::Source { .. } | Role::Sensor { .. } | Role::Aligner { .. } => {
+                Some(format!("{}.out", self.name))
+            }
             _ => None,
         }
     }
 
     /// Whether what it had received when it was killed is delivered again.
     pub fn redelivers(&self) -> bool {
-        matches!(self.role, Role::Forwarder { redeliver: true, .. } | Role::Sink { redeliver: true, .. })
+        matches!(
+            self.role,
+            Role::Forwarder { redeliver: true, .. }
+                | Role::Aligner { redeliver: true, .. }
+                | Role::Sink { redeliver: true, .. }
+        )
+    }
+
+    /// Whether it passes on the very buffers that it receives.
+    pub fn forwards(&self) -> bool {
+        matches!(self.role, Role::Forwarder { .. })
+    }
+
+    /// The source of the messages that it makes.
+    pub fn source(&self) -> Option<u32> {
+        match self.role {
+            Role::Source { source, .. } | Role::Sensor { source } | Role::Aligner { source, .. } => {
+                Some(source)
+            }
+            _ => None,
+        }
     }
 
     /// Buffers that it keeps until more arrive.
     pub fn hold(&self) -> usize {
         match self.role {
+            // One more may have come for which there was no room.
+            Role::Aligner { hold, .. } => hold + 1,
             Role::Forwarder { hold, .. } | Role::Sink { hold, .. } => hold,
             _ => 0,
         }
@@ -122,7 +157,8 @@ pub const SUPERVISOR: usize = 0;
 
 impl Graph {
     /// The graph of a seed: every kind of part, each of random measures.
-    pub fn new(random: &mut Random) -> Self {
+    /// With one written in Python, if that is possible here.
+    pub fn new(random: &mut Random, python: bool) -> Self {
         let mut graph = Self::default();
         graph.add("supervisor", Role::Supervisor);
         graph.add("server", Role::Server);
@@ -185,7 +221,46 @@ impl Graph {
         graph.sink("moving-sink", "moving-sink.in", random, false, false);
         graph.connect(&from, "moving-sink.in", random.between(4, 32), Policy::Block);
         graph.last_connection(|c| c.comes_and_goes = true);
+
+        graph.add_aligner(random);
+        graph.add_bus(random);
+        if python {
+            let from = graph.source("python-source", random);
+            let hold = random.between(0, 8) as usize;
+            graph.add("python", Role::Forwarder { hold, redeliver: false, python });
+            graph.connect(&from, "python.in", random.between(2, 64), Policy::Block);
+            graph.sink("python-sink", "python-sink.in", random, false, false);
+            graph.connect("python.out", "python-sink.in", random.between(2, 64), Policy::Block);
+        }
         graph
+    }
+
+    /// Two streams that belong together by their numbers, joined. Behind it nothing may be lost, so that all sets are seen.
+    fn add_aligner(&mut self, random: &mut Random) {
+        let (hold, redeliver) = (random.between(2, 32) as usize, random.one_in(2));
+        let source = self.processes.len() as u32;
+        self.add("aligner", Role::Aligner { source, hold, redeliver });
+        for side in ["left", "right"] {
+            let source = self.processes.len() as u32;
+            self.add(&format!("{side}-sensor"), Role::Sensor { source });
+            let depth = random.between(2, 64);
+            self.connect(&format!("{side}-sensor.out"), &format!("aligner.{side}"), depth, Policy::Block);
+        }
+        self.sink("set-sink", "set-sink.in", random, false, true);
+        self.connect("aligner.out", "set-sink.in", random.between(2, 64), Policy::Block);
+    }
+
+    /// Some that publish to each other, and a bystander that calls victims.
+    fn add_bus(&mut self, random: &mut Random) {
+        for i in 0..random.between(2, 3) {
+            let source = self.processes.len() as u32;
+            let pause_us = random.between(500, 5000);
+            self.add(&format!("publisher{i}"), Role::Publisher { source, pause_us });
+        }
+        let responders: Vec<String> = (0..2).map(|i| format!("responder{i}")).collect();
+        responders.iter().for_each(|name| self.add(name, Role::Responder));
+        self.add("caller", Role::Caller { responders });
+        self.processes.iter_mut().filter(|p| p.name == "caller").for_each(|p| p.bystander = true);
     }
 
     fn add(&mut self, name: &str, role: Role) {
@@ -203,7 +278,7 @@ impl Graph {
     }
 
     fn forward(&mut self, from: &str, name: &str, random: &mut Random, redeliver: bool) -> String {
-        self.add(name, Role::Forwarder { hold: random.between(0, 8) as usize, redeliver });
+        self.add(name, Role::Forwarder { hold: random.between(0, 8) as usize, redeliver, python: false });
         self.connect(from, &format!("{name}.in"), random.between(2, 64), Policy::Block);
         format!("{name}.out")
     }
@@ -217,7 +292,7 @@ impl Graph {
 
     fn connect(&mut self, from: &str, to: &str, depth: u64, policy: Policy) {
         // What a redelivering port has handed out still counts as queued: it may not fill the queue and wait for more.
-        let held = |p: &&Process| p.redelivers() && p.input().as_deref() == Some(to);
+        let held = |p: &&Process| p.redelivers() && p.inputs().iter().any(|port| port == to);
         let least = self.processes.iter().find(held).map_or(1, |p| p.hold() as u64 + 2);
         self.connections.push(Connection::new(from, to, depth.max(least), policy));
     }
@@ -233,15 +308,16 @@ impl Graph {
 
     /// Those with this input.
     pub fn receivers(&self, connection: &Connection) -> impl Iterator<Item = usize> {
-        let at = |p: &Process| p.input().as_ref() == Some(&connection.to);
+        let at = |p: &Process| p.inputs().contains(&connection.to);
         self.processes.iter().enumerate().filter(move |(_, p)| at(p)).map(|(i, _)| i)
     }
 
     /// Whether what arrives somewhere may have been delivered before, so that it is marked.
     pub fn may_be_marked(&self, receiver: &Process) -> bool {
-        let into = self.connections.iter().filter(|c| Some(&c.to) == receiver.input().as_ref());
-        let mut senders = into.filter_map(|c| self.sender(c));
-        receiver.redelivers() || senders.any(|sender| self.may_be_marked(&self.processes[sender]))
+        let inputs = receiver.inputs();
+        let into = self.connections.iter().filter(|c| inputs.contains(&c.to));
+        let mut senders = into.filter_map(|c| self.sender(c)).map(|sender| &self.processes[sender]);
+        receiver.redelivers() || senders.any(|sender| sender.forwards() && self.may_be_marked(sender))
     }
 
     /// Sources whose messages pass through a connection.
@@ -249,10 +325,11 @@ impl Graph {
         let Some(sender) = self.sender(connection).map(|i| &self.processes[i]) else {
             return BTreeSet::new();
         };
-        if let Role::Source { source, .. } = sender.role {
+        if let Some(source) = sender.source() {
             return BTreeSet::from([source]);
         }
-        let into = self.connections.iter().filter(|c| Some(&c.to) == sender.input().as_ref());
+        let inputs = sender.inputs();
+        let into = self.connections.iter().filter(|c| inputs.contains(&c.to));
         into.flat_map(|c| self.sources_of(c)).collect()
     }
 
@@ -271,9 +348,12 @@ mod tests {
 
     #[test]
     fn a_seed_always_gives_the_same_graph_and_every_source_reaches_a_port_by_one_way() {
-        let graphs: Vec<Graph> = (0..50).map(|seed| Graph::new(&mut Random::new(seed))).collect();
+        let graphs: Vec<Graph> = (0..50).map(|seed| Graph::new(&mut Random::new(seed), true)).collect();
         for (seed, graph) in graphs.iter().enumerate() {
-            assert_eq!(*graph, Graph::new(&mut Random::new(seed as u64)));
+            assert_eq!(*graph, Graph::new(&mut Random::new(seed as u64), true));
+            // Without Python everything else is the same.
+            let without = Graph::new(&mut Random::new(seed as u64), false);
+            assert_eq!(without.processes, graph.processes[..without.processes.len()]);
             let ways: usize = graph.connections.iter().map(|c| graph.sources_of(c).len()).sum();
             assert_eq!(graph.routes().len(), ways);
             assert!(graph.connections.iter().all(|c| graph.sender(c).is_some()));

@@ -1,19 +1,25 @@
 //! `millpond torture`: a random graph of real processes that are killed, stopped and disconnected at random, and an account, from
 //! outside, of every buffer and every message.
 //!
-//! `graph` and `plan` follow from the seed; `roles` is what the processes do; `director` does the plan to `actor`s; `account` judges
-//! what they wrote down. docs/torture.md says what is promised and how it is judged.
+//! `graph` and `plan` follow from the seed; `roles`, `aligner`, `post` and `python` are what the processes do; `director` does the plan
+//! to `actor`s; `account`, `sets` and `mail_account` judge what they wrote down. docs/torture.md says what is promised and how it is judged.
 
 mod account;
 mod actor;
+mod aligner;
 mod director;
 mod graph;
+mod mail_account;
 mod message;
 mod plan;
+mod post;
+mod python;
 mod random;
 mod report;
 mod resources;
 mod roles;
+mod sets;
+mod stream;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -31,11 +37,13 @@ use crate::output;
 /// Options of `millpond torture`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Sources, forwarders, sinks, competing consumers, a supervisor and a runtime server
-are killed by SIGKILL at random instants, several at once now and then, and
-started again; some are stopped and continued; a connection comes and goes. Two
-processes have no part in it: they may neither fail nor stall. Afterwards every
-buffer and every message is accounted for from outside.
+Sources, forwarders, sinks, competing consumers, an aligner, publishers and
+responders of the message bus, a supervisor and a runtime server are killed by
+SIGKILL at random instants, several at once now and then, and started again; some
+are stopped and continued; a connection comes and goes. Three processes have no
+part in it: they may neither fail nor stall. Afterwards every buffer and every
+message is accounted for from outside. Where `python3 -c 'import millpond'` works,
+one of the forwarders is written in Python.
 
 The same seed gives the same graph and the same plan. Ctrl-C ends early, in order,
 and judges what was done.
@@ -72,7 +80,8 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(|| Random::new(crate::clock::monotonic_ns()).next() >> 32);
     let mut random = Random::new(seed);
-    let graph = Graph::new(&mut random);
+    let python = python::is_available();
+    let graph = Graph::new(&mut random, python);
     let plan = plan::plan(&graph, args.seconds, args.kills_per_second, &mut random);
 
     // Only a flag: whoever looks does so again and again. A second signal ends this process at once, and the kernel the others.
@@ -83,6 +92,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let processes = graph.processes.len();
     eprintln!("torture: {processes} processes for {} s, seed {seed}", args.seconds);
+    if !python {
+        eprintln!("torture: no block in Python: `python3 -c 'import millpond'` fails");
+    }
     let director = Director::start(format!("torture-{}", std::process::id()), &graph)?;
     let report = director.run(
         &plan,
@@ -91,7 +103,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         |report| eprintln!("{}", report.progress()),
     )?;
     if args.json {
-        output::print_json(&report.to_json(seed, processes))?;
+        output::print_json(&report.to_json(seed, processes, python))?;
     } else {
         output::print(&report.to_text(seed, processes))?;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::graph::{Graph, SUPERVISOR};
+use super::graph::{Graph, Process, Role, SUPERVISOR};
 use super::random::Random;
 
 /// One deed.
@@ -24,7 +24,11 @@ pub struct Event {
 }
 
 /// Between two kills of one process: it is given so long to start, so that most kills meet one that works.
-const SHORTEST_LIFE: Duration = Duration::from_millis(40);
+const fn shortest_life(process: &Process) -> Duration {
+    // An interpreter takes its time.
+    let python = matches!(process.role, Role::Forwarder { python: true, .. });
+    Duration::from_millis(if python { 1000 } else { 40 })
+}
 
 /// The whole plan, in the order of time.
 pub fn plan(graph: &Graph, seconds: u64, kills_per_second: u32, random: &mut Random) -> Vec<Event> {
@@ -55,7 +59,7 @@ pub fn plan(graph: &Graph, seconds: u64, kills_per_second: u32, random: &mut Ran
                 let Some(last) = up.len().checked_sub(1) else { break };
                 let victim = up[random.between(0, last as u64) as usize];
                 let restart = Duration::from_micros(random.between(0, 60_000));
-                down_until[victim] = at + restart + SHORTEST_LIFE;
+                down_until[victim] = at + restart + shortest_life(&graph.processes[victim]);
                 killed.push((victim, restart));
             }
             events.push(Event { at, action: Action::Kill(killed) });
@@ -86,7 +90,7 @@ mod tests {
         for seed in 0..20 {
             let make = || {
                 let mut random = Random::new(seed);
-                let graph = Graph::new(&mut random);
+                let graph = Graph::new(&mut random, true);
                 let events = plan(&graph, 10, 20, &mut random);
                 (graph, events)
             };

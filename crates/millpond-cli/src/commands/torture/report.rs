@@ -19,6 +19,10 @@ pub struct Report {
     /// Records of received messages.
     pub messages: u64,
     pub redelivered: u64,
+    /// Messages received over the bus, without calls.
+    pub mail: u64,
+    /// Calls that were answered.
+    pub calls: u64,
     recoveries_ms: Vec<f64>,
     /// What took longest, and whom it concerned.
     slowest: (f64, String),
@@ -107,6 +111,7 @@ impl Report {
             "messages",
             format!("{} received, {} of them again and marked", self.messages, self.redelivered),
         );
+        line("bus", format!("{} messages received, {} calls answered", self.mail, self.calls));
         line(
             "lost in hand",
             format!("{}, of which {} unseen by any receiver", self.lost_in_hand, self.missing_in_hand),
@@ -125,11 +130,12 @@ impl Report {
     }
 
     /// For programs.
-    pub fn to_json(&self, seed: u64, processes: usize) -> Value {
+    pub fn to_json(&self, seed: u64, processes: usize, python: bool) -> Value {
         let round = |ms: f64| (ms * 1000.0).round() / 1000.0;
         json!({
             "seed": seed,
             "processes": processes,
+            "python": python,
             "seconds": round(self.seconds),
             "interrupted": self.interrupted,
             "kills": self.kills,
@@ -144,6 +150,8 @@ impl Report {
             "longest_stall_ms": round(self.longest_stall_ms),
             "messages": self.messages,
             "redelivered": self.redelivered,
+            "bus_messages": self.mail,
+            "bus_calls": self.calls,
             "lost_in_hand": self.lost_in_hand,
             "missing_in_hand": self.missing_in_hand,
             "leaked": self.leaked,

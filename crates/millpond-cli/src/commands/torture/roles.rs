@@ -35,7 +35,9 @@ pub const CONNECT: &str = "connect";
 pub const DISCONNECT: &str = "disconnect";
 
 /// No call waits longer, so that commands are heard.
-const PATIENCE: Duration = Duration::from_millis(50);
+pub const PATIENCE: Duration = Duration::from_millis(50);
+/// Between two messages of a sensor.
+const SENSOR_PERIOD: Duration = Duration::from_millis(1);
 /// A predecessor that has been killed may still be dying.
 const PREDECESSOR: Duration = Duration::from_secs(10);
 
@@ -72,14 +74,14 @@ pub fn run(args: PeerArgs) -> anyhow::Result<ExitCode> {
 
 /// What came in on standard input.
 #[derive(Default)]
-struct Heard {
-    stop: AtomicBool,
-    measure: AtomicBool,
+pub struct Heard {
+    pub stop: AtomicBool,
+    pub measure: AtomicBool,
 }
 
 impl Heard {
     /// Listens on a thread of its own. Only flags: whoever looks does so again and again.
-    fn listen() -> Arc<Self> {
+    pub fn listen() -> Arc<Self> {
         let heard = Arc::new(Self::default());
         let told = Arc::clone(&heard);
         std::thread::spawn(move || {
@@ -104,24 +106,30 @@ impl Order {
                 Ok(())
             }
             &Role::Source { source, batch, pause_us } => {
-                self.send(source, batch, Duration::from_micros(pause_us))
+                self.send(source, batch, Duration::from_micros(pause_us), false)
             }
-            &Role::Forwarder { hold, redeliver } => self.forward(hold, redeliver),
+            &Role::Sensor { source } => self.send(source, 1, SENSOR_PERIOD, true),
+            &Role::Forwarder { hold, python: true, .. } => self.forward_in_python(hold),
+            &Role::Forwarder { hold, redeliver, .. } => self.forward(hold, redeliver),
+            &Role::Aligner { source, hold, redeliver } => self.align(source, hold, redeliver),
+            &Role::Publisher { source, pause_us } => self.publish(source, Duration::from_micros(pause_us)),
+            Role::Responder => self.respond(),
+            Role::Caller { responders } => self.call(responders),
             Role::Sink { .. } => self.receive(),
         }
     }
 
-    fn attach(&self) -> anyhow::Result<Pond> {
+    pub(super) fn attach(&self) -> anyhow::Result<Pond> {
         Ok(Pond::attach(&self.pond, PondRole::Block)?)
     }
 
-    fn output(&self, pond: &Pond) -> anyhow::Result<Output> {
+    pub(super) fn output(&self, pond: &Pond) -> anyhow::Result<Output> {
         let port = self.process.output().context("no output")?;
         after_predecessor(|| pond.output(&port, &OutputConfig::default()))
     }
 
     fn input(&self, pond: &Pond, shared: bool) -> anyhow::Result<Input> {
-        let port = self.process.input().context("no input")?;
+        let port = self.process.inputs().pop().context("no input")?;
         let config = InputConfig { shared, redeliver: self.process.redelivers(), ..InputConfig::default() };
         after_predecessor(|| pond.input(&port, &config))
     }
@@ -157,25 +165,30 @@ impl Order {
         Ok(())
     }
 
-    fn send(&self, source: u32, batch: usize, pause: Duration) -> anyhow::Result<()> {
+    /// The numbers of a sensor are the time in periods, and so rise over all of its incarnations.
+    fn send(&self, source: u32, batch: usize, pause: Duration, sensor: bool) -> anyhow::Result<()> {
         let heard = Heard::listen();
         let pond = self.attach()?;
         let counters = pond.block_counters(&self.process.name)?;
         let mut out = self.output(&pond)?;
         let mut queue = VecDeque::new();
-        let mut number = 0;
+        let mut next = 0;
+        if sensor {
+            std::thread::sleep(pause);
+        }
         while !heard.stop.load(Ordering::Relaxed) {
             let start = monotonic_ns();
             let measured = self.process.bystander && heard.measure.load(Ordering::Relaxed);
             counters.set(SENDING_SINCE_NS, if measured { start } else { 0 });
             while queue.len() < batch {
                 let sent_ns = if measured { start } else { 0 };
+                let number = if sensor { monotonic_ns() / SENSOR_PERIOD.as_nanos() as u64 } else { next };
                 let message = Message { source, incarnation: self.incarnation, number, sent_ns };
                 match out.allocate_timeout(message.len(), PATIENCE) {
                     Ok(mut buffer) => {
                         message.write(buffer.as_bytes_mut());
                         queue.push_back(buffer.freeze());
-                        number += 1;
+                        next += 1;
                     }
                     Err(Error::PoolExhausted { .. }) if heard.stop.load(Ordering::Relaxed) => break,
                     Err(Error::PoolExhausted { .. }) => {}
@@ -261,7 +274,11 @@ impl Order {
 }
 
 /// Sends what goes, from the front, or waits a little until the first one does.
-fn send_some(out: &mut Output, queue: &mut VecDeque<Buffer>, counters: &BlockCounters) -> anyhow::Result<()> {
+pub fn send_some(
+    out: &mut Output,
+    queue: &mut VecDeque<Buffer>,
+    counters: &BlockCounters,
+) -> anyhow::Result<()> {
     let sent = match out.send_batch(queue) {
         Ok(0) => match queue.pop_front().map(|buffer| out.send_timeout(buffer, PATIENCE)) {
             Some(Err(error)) => {
@@ -294,7 +311,7 @@ fn keep(SendError { reason, buffer }: SendError, queue: &mut VecDeque<Buffer>) -
 }
 
 /// Opens a port as soon as the process that had it is dead.
-fn after_predecessor<T>(mut open: impl FnMut() -> millpond_shm::Result<T>) -> anyhow::Result<T> {
+pub fn after_predecessor<T>(mut open: impl FnMut() -> millpond_shm::Result<T>) -> anyhow::Result<T> {
     let start = Instant::now();
     loop {
         match open() {
@@ -307,23 +324,32 @@ fn after_predecessor<T>(mut open: impl FnMut() -> millpond_shm::Result<T>) -> an
 }
 
 /// The file in which a receiver writes down what it has received: its standard output, which survives it.
-struct Book(File);
+pub struct Book(File);
 
 impl Book {
-    fn open() -> anyhow::Result<Self> {
+    pub fn open() -> anyhow::Result<Self> {
         // Not through the standard library's buffer: a record must be in the file before the buffer may be given back.
         Ok(Self(File::from(stdout().as_fd().try_clone_to_owned()?)))
     }
 
     /// Writes down all of them at once.
-    fn write(&mut self, buffers: &[Buffer]) -> anyhow::Result<Vec<Option<Message>>> {
+    pub fn write(&mut self, buffers: &[Buffer]) -> anyhow::Result<Vec<Option<Message>>> {
         let messages: Vec<_> = buffers.iter().map(|buffer| Message::read(buffer.as_bytes())).collect();
         let records = messages.iter().zip(buffers).map(|(m, b)| Record::of(*m, b.redelivered()).to_bytes());
-        let records: Vec<u8> = records.flatten().collect();
-        let written = self.0.write(&records)?;
+        self.write_records(&records.flatten().collect::<Vec<u8>>())?;
+        Ok(messages)
+    }
+
+    /// Writes down a message that came over the bus.
+    pub fn write_mail(&mut self, contents: &[u8]) -> anyhow::Result<()> {
+        self.write_records(&Record::of(Message::read(contents), false).to_bytes())
+    }
+
+    fn write_records(&mut self, records: &[u8]) -> anyhow::Result<()> {
+        let written = self.0.write(records)?;
         if written < records.len() {
             bail!("wrote {written} of {} bytes to the account: is the disk full?", records.len());
         }
-        Ok(messages)
+        Ok(())
     }
 }
