@@ -427,3 +427,43 @@ items = 16
 [blocks.nothing]
 type = "null-sink"
 "#;
+
+#[test]
+fn a_queue_can_be_limited_in_time() {
+    let directory = pipeline::Directory::new();
+    // 10 ms each: six of them are 50 ms apart.
+    let text = r#"
+name = "timed"
+connect = [
+    { from = "tone", to = "stopped", depth = 64, max_time = "50ms", policy = "drop-oldest" },
+    { from = "tone", to = "paced", depth = 64, max_time = "50ms" },
+]
+[blocks]
+tone = { type = "signal", rate_hz = 48000, frames = 480 }
+paced = { type = "null-sink" }
+stopped = { type = "null-sink" }
+"#;
+    let file = directory.write("timed.toml", text);
+    let mut run = Pipeline::start_in(directory, &file, &[]);
+    run.has_moved("stopped");
+    let (paced, stopped) = (run.pid_of("paced"), run.pid_of("stopped"));
+    let queued = |to: &str| {
+        let pond: serde_json::Value =
+            serde_json::from_str(&run.another(&["inspect", "timed", "--json"]).stdout).unwrap_or_default();
+        let connections = pond["pond"]["connections"].as_array().cloned().unwrap_or_default();
+        connections.iter().find(|c| c["to"] == to).and_then(|c| c["queued"].as_u64())
+    };
+    pipeline::kill(stopped, Signal::STOP);
+    wait_until("the oldest are dropped", || queued("stopped.in") == Some(6));
+    pipeline::kill(paced, Signal::STOP);
+    wait_until("the source waits", || queued("paced.in") == Some(6));
+    for pid in [paced, stopped] {
+        pipeline::kill(pid, Signal::CONT);
+    }
+    run.signal(Signal::INT);
+    let end = run.wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    let [sent, taken] = [0, 1].map(|column| end.count_of("tone.out -> paced.in", column));
+    assert!(sent > 6 && sent == taken, "{end}");
+    assert!(end.stdout.contains(" (oldest, queue full)"), "{end}");
+}

@@ -47,9 +47,17 @@ impl _Builder {
         self.change(|builder| builder.connect(chain));
     }
 
-    fn connect_with(&self, from_port: &str, to: &str, depth: Option<u32>, policy: &str) -> PyResult<()> {
+    fn connect_with(
+        &self,
+        from_port: &str,
+        to: &str,
+        depth: Option<u32>,
+        max_time: Option<f64>,
+        policy: &str,
+    ) -> PyResult<()> {
         let policy = crate::pond::policy_of(policy)?;
-        let config = ConnectionConfig { depth, policy, ..ConnectionConfig::default() };
+        let max_time = wait::timeout(max_time)?;
+        let config = ConnectionConfig { depth, max_time, policy, ..ConnectionConfig::default() };
         self.change(|builder| builder.connect_with(from_port, to, &config));
         Ok(())
     }

@@ -7,6 +7,7 @@ use crate::format::stream_format;
 use crate::input::Input;
 use crate::output::Output;
 use crate::statistics;
+use crate::wait;
 use millpond::bus::{Bus, Json, json};
 use millpond::flowgraph::{Picture, PictureBlock, PictureConnection};
 use millpond_shm::{
@@ -180,21 +181,24 @@ impl Pond {
 
     /// Connects an output port to an input port, both made if need be. Works while both run.
     ///
-    /// `depth` frames may wait (256 by default); then `policy` says what happens: `"block"` (the sender waits), `"drop-newest"` or
+    /// `depth` frames may wait (256 by default), and their timestamps may be `max_time` seconds apart; then `policy` says what happens: `"block"` (the sender waits), `"drop-newest"` or
     /// `"drop-oldest"` (counted). `on_receiver_death`: `"wait"` for its restart, or `"give-up"` with an error.
-    #[pyo3(signature = (from_port, to_port, *, depth=None, policy="block", on_receiver_death="wait"))]
+    #[pyo3(signature = (from_port, to_port, *, depth=None, max_time=None, policy="block", on_receiver_death="wait"))]
+    #[allow(clippy::too_many_arguments, reason = "keywords, to a caller")]
     fn connect(
         &self,
         py: Python<'_>,
         from_port: &str,
         to_port: &str,
         depth: Option<u32>,
+        max_time: Option<f64>,
         policy: &str,
         on_receiver_death: &str,
     ) -> PyResult<()> {
         let deaths = [("wait", OnReceiverDeath::Wait), ("give-up", OnReceiverDeath::GiveUp)];
         let config = ConnectionConfig {
             depth,
+            max_time: wait::timeout(max_time)?,
             policy: policy_of(policy)?,
             on_receiver_death: choice("on_receiver_death", &deaths, on_receiver_death)?,
         };

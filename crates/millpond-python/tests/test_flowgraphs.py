@@ -205,7 +205,7 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         graph.block("d", print)
     with pytest.raises(TypeError, match="block `e`, `k`: expected bool, int"):
         graph.block("e", "gain", k={})
-    with pytest.raises(TypeError, match="depth and policy belong to one connection"):
+    with pytest.raises(TypeError, match="depth, max_time and policy belong to one connection"):
         graph.connect("a -> b", depth=3)
 
 

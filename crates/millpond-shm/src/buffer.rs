@@ -57,6 +57,21 @@ const MORE_HANDLES: u32 = u32::MAX >> 1;
 /// Its upper bit: the token's handle has been cloned since this process got it. The word is 0 again when the token is given away.
 const CLONED: u32 = 1 << 31;
 
+/// The timestamp of a buffer that cannot change meanwhile: somebody holds it, or it is queued.
+pub(crate) fn timestamp_of(record: &SlotRecord) -> Timestamp {
+    let value = record.references.stamp.load(Ordering::Relaxed) as i64;
+    match Description(record.references.info.load(Ordering::Relaxed)).stamp_kind() {
+        1 => Timestamp::Absolute(value),
+        2 => Timestamp::Relative(value),
+        3 => Timestamp::Sample {
+            index: value,
+            rate_num: record.rate[0].load(Ordering::Relaxed),
+            rate_den: record.rate[1].load(Ordering::Relaxed),
+        },
+        _ => Timestamp::None,
+    }
+}
+
 impl Handle {
     #[inline(always)]
     fn new(pool: &'static PoolMap, slot: u32, token: u8, flags: u64) -> Handle {
@@ -128,17 +143,7 @@ impl Handle {
     }
 
     fn timestamp(&self) -> Timestamp {
-        let value = self.record().references.stamp.load(Ordering::Relaxed) as i64;
-        match self.description().stamp_kind() {
-            1 => Timestamp::Absolute(value),
-            2 => Timestamp::Relative(value),
-            3 => Timestamp::Sample {
-                index: value,
-                rate_num: self.record().rate[0].load(Ordering::Relaxed),
-                rate_den: self.record().rate[1].load(Ordering::Relaxed),
-            },
-            _ => Timestamp::None,
-        }
+        if self.inert() { Timestamp::None } else { timestamp_of(self.record()) }
     }
 
     fn time_range(&self) -> Option<(i64, i64)> {

@@ -12,7 +12,7 @@ use std::mem::{align_of, offset_of, size_of};
 /// First word of a pond's control segment.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"MILLPOND");
 /// Raised when the meaning of a field changes without its place changing.
-pub(crate) const LAYOUT_VERSION: u32 = 1;
+pub(crate) const LAYOUT_VERSION: u32 = 2;
 
 /// Processes at a time; slot 0 means nobody.
 pub const MAX_PROCESSES: usize = 254;
@@ -356,6 +356,8 @@ shared! {
         ring_cells: AtomicU32,
         /// Offset of the ring in the control segment. Lock holder.
         ring_offset: AtomicU64,
+        /// Nanoseconds between the timestamps of the oldest and the newest entry, at most; 0: no limit. Lock holder.
+        max_time_ns: AtomicU64,
     }
 }
 

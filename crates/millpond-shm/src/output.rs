@@ -2,14 +2,15 @@
 
 use crate::allocator::Allocator;
 use crate::attachment::{Attachment, Session};
-use crate::buffer::{Buffer, BufferMut};
+use crate::buffer::{Buffer, BufferMut, timestamp_of};
 use crate::control::{DIED, LANE_ACTIVE, SHARED};
 use crate::error::Result;
 use crate::lane::End;
 use crate::layout::{MAX_CONSUMERS, PortRecord};
 use crate::ports::{LaneEnd, OnReceiverDeath, Policy};
 use crate::registry::port_name;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
+use crate::timestamp::Timestamp;
 use crate::token::REDELIVERED;
 use crate::waiter::{Waiter, Woken};
 use std::collections::VecDeque;
@@ -78,6 +79,10 @@ struct Lane {
     head: u64,
     policy: Policy,
     gives_up: bool,
+    /// 0: no limit.
+    max_time_ns: i64,
+    /// Of the buffer that is, or was last, to be sent and has not been.
+    offered: Timestamp,
 }
 
 /// The sending end of an output port. One at a time in the whole pond; dropping it ends the stream (as
@@ -232,7 +237,11 @@ impl Output {
     #[inline(never)]
     fn send_if_admitted(&mut self, buffer: Buffer) -> std::result::Result<(), SendError> {
         match self.admit(&buffer) {
-            Ok(()) => self.publish(buffer),
+            Ok(()) => {
+                let sent = self.publish(buffer);
+                self.lanes.iter_mut().for_each(|lane| lane.offered = Timestamp::None);
+                sent
+            }
             Err(reason) => Err(SendError { reason, buffer }),
         }
     }
@@ -286,7 +295,9 @@ impl Output {
         }
         let room = lane.end.depth.saturating_sub(lane.next.wrapping_sub(lane.head));
         let fit = (room.min(buffers.len() as u64) as usize).min(MAX_BATCH);
-        let all_plain = buffers.iter().take(fit).all(|b| std::ptr::eq(b.pond(), me) && b.owns_token());
+        let plain_lane = lane.max_time_ns == 0;
+        let all_plain =
+            plain_lane && buffers.iter().take(fit).all(|b| std::ptr::eq(b.pond(), me) && b.owns_token());
         if fit == 0 || !all_plain {
             return self.send_one_by_one(buffers);
         }
@@ -324,7 +335,7 @@ impl Output {
     pub fn can_send(&mut self) -> bool {
         !self.session.is_forked()
             && self.refresh().is_ok()
-            && self.lanes.iter_mut().all(|l| l.admits() == Ok(()))
+            && self.lanes.iter_mut().all(|l| l.admits(self.session.attachment()) == Ok(()))
     }
 
     /// Number of connections now.
@@ -363,7 +374,10 @@ impl Output {
         }
         self.refresh()?;
         for lane in &mut self.lanes {
-            match lane.admits() {
+            if lane.max_time_ns != 0 {
+                lane.offered = buffer.timestamp();
+            }
+            match lane.admits(pond) {
                 Ok(()) => {}
                 Err(SendReason::ReceiverDied { .. }) => {
                     let port = port_name(&pond.control, lane.end.record.to_port.load(Ordering::Relaxed));
@@ -453,7 +467,7 @@ impl Output {
         }
         let mut full = false;
         for lane in &mut self.lanes {
-            match lane.admits() {
+            match lane.admits(self.session.attachment()) {
                 Ok(()) => {}
                 Err(SendReason::Full) => full = true,
                 Err(_) => return true,
@@ -514,7 +528,10 @@ impl Output {
             l.end.record.producer.load(Ordering::Relaxed) == me
                 && l.end.record.from_port.load(Ordering::Relaxed) == port
         });
-        self.simple = self.broken.is_none() && self.lanes.len() == 1 && !self.lanes[0].gives_up;
+        self.simple = self.broken.is_none()
+            && self.lanes.len() == 1
+            && !self.lanes[0].gives_up
+            && self.lanes[0].max_time_ns == 0;
         Ok(())
     }
 }
@@ -532,7 +549,8 @@ impl Lane {
             _ => Policy::Block,
         };
         let gives_up = end.record.on_receiver_death.load(Ordering::Relaxed) == OnReceiverDeath::GiveUp as u32;
-        Lane { end, next, head, policy, gives_up }
+        let max_time_ns = i64::try_from(end.record.max_time_ns.load(Ordering::Relaxed)).unwrap_or(0);
+        Lane { end, next, head, policy, gives_up, max_time_ns, offered: Timestamp::None }
     }
 
     #[inline(always)]
@@ -546,18 +564,46 @@ impl Lane {
 
     /// Whether the policy lets a buffer be sent now. The port's name, or the problem, is filled in by the caller.
     #[inline]
-    fn admits(&mut self) -> std::result::Result<(), SendReason> {
+    fn admits(&mut self, pond: &'static Attachment) -> std::result::Result<(), SendReason> {
         if self.gives_up && self.policy == Policy::Block && self.lost_its_receiver() {
             return Err(SendReason::ReceiverDied { port: String::new() });
         }
-        if self.has_room() {
+        let has_room = self.has_room();
+        if has_room && !self.reaches_too_far(pond) {
             return Ok(());
         }
         // No room, or a head that cannot be: behind what is queued, or beyond what was sent.
-        if self.next.wrapping_sub(self.head) > self.end.lane.cells.len() as u64 {
+        if !has_room && self.next.wrapping_sub(self.head) > self.end.lane.cells.len() as u64 {
             return Err(SendReason::Broken { problem: String::new() });
         }
         if self.policy == Policy::Block { Err(SendReason::Full) } else { Ok(()) }
+    }
+
+    /// The buffer at hand is stamped too long after the oldest that waits. Read from the queue itself: there is nothing that a
+    /// restarted sender would have to know.
+    #[inline]
+    fn reaches_too_far(&self, pond: &'static Attachment) -> bool {
+        self.max_time_ns != 0 && self.waits_since(pond).is_some_and(|ns| ns > self.max_time_ns)
+    }
+
+    /// Nanoseconds from the timestamp of the oldest that waits to that of the buffer at hand.
+    #[cold]
+    fn waits_since(&self, pond: &'static Attachment) -> Option<i64> {
+        let head = || self.end.record.head.load(Ordering::Acquire);
+        let mut at = head();
+        // A lap of tries is enough: each that fails has seen a buffer leave, and without this sender none comes.
+        for _ in 0..=self.end.lane.cells.len() {
+            let oldest =
+                self.end.lane.published(at).and_then(|cell| pond.control.slot(cell.reference().slot));
+            let stamp = oldest.map(timestamp_of);
+            // Still the oldest afterwards: until then nobody could use the buffer for anything else.
+            fence(Ordering::Acquire);
+            match head() {
+                still if still == at => return self.offered.checked_since_ns(stamp?),
+                moved => at = moved,
+            }
+        }
+        None
     }
 
     fn lost_its_receiver(&self) -> bool {
@@ -567,7 +613,7 @@ impl Lane {
     /// Makes room as the policy says; `false`: the buffer is dropped for this connection, and counted.
     #[inline]
     fn make_room(&mut self, pond: &'static Attachment) -> bool {
-        if self.has_room() {
+        if self.has_room() && !self.reaches_too_far(pond) {
             return true;
         }
         let record = self.end.record;
@@ -581,7 +627,7 @@ impl Lane {
                 if self.end.lane.drop_oldest(&pond) {
                     count(&record.dropped_oldest);
                 }
-                if self.has_room() {
+                if self.has_room() && !self.reaches_too_far(pond) {
                     return true;
                 }
             }

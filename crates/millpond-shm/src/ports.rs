@@ -1,5 +1,7 @@
 //! What the two ends of a connection have in common: configurations, the stream's format, and a lane as an end sees it.
 
+use std::time::Duration;
+
 use crate::attachment::Attachment;
 use crate::control::SHARED;
 use crate::lane::Lane;
@@ -78,7 +80,10 @@ pub enum OnReceiverDeath {
 pub struct ConnectionConfig {
     /// Buffers that may wait, 1 to 524,288; `None`: 256.
     pub depth: Option<u32>,
-    /// What happens when that many wait.
+    /// Time by which the timestamp of a buffer may be ahead of that of the oldest one that waits, more than 0; beyond it the
+    /// connection counts as full. Buffers without timestamps, or with those of another clock, are not limited. `None`: no limit.
+    pub max_time: Option<Duration>,
+    /// What happens when it is full.
     pub policy: Policy,
     /// What a blocked sender does when the receiver has died.
     pub on_receiver_death: OnReceiverDeath,

@@ -26,7 +26,8 @@ fn new_pond(what: &str, depth: u32, on_receiver_death: OnReceiverDeath) -> (Stri
     let name = unique_name(what);
     let config = PondConfig { pools: vec![PoolConfig::new(64, 256)], table_slots: 256 };
     let pond = Pond::create(&name, &config, Role::Worker).unwrap();
-    let connection = ConnectionConfig { depth: Some(depth), policy: Policy::Block, on_receiver_death };
+    let connection =
+        ConnectionConfig { depth: Some(depth), on_receiver_death, ..ConnectionConfig::default() };
     pond.connect("source.out", "sink.in", &connection).unwrap();
     let monitor = Monitor::open(&name).unwrap();
     (name, pond, monitor)

@@ -85,7 +85,7 @@ duration = "1.5min"
 connect = [
     "zeros -> louder -> nothing",
     "zeros.out -> crossing.left",
-    { from = "crossing.down", to = "meter", depth = 4, policy = "drop-newest" },
+    { from = "crossing.down", to = "meter", depth = 4, max_time = "0.5s", policy = "drop-newest" },
 ]
 [[pool]]
 block_bytes = 0x1_000
@@ -139,6 +139,8 @@ crossing = { type = "crossing", lights = false, restart = "on-failure" }
     let configs: Vec<_> = flowgraph.connections.iter().map(|c| (c.config.depth, c.config.policy)).collect();
     // The third has the settings of its input port.
     let block = (None, Policy::Block);
+    let times: Vec<_> = flowgraph.connections.iter().map(|c| c.config.max_time).collect();
+    assert_eq!(times, [None, None, None, Some(Duration::from_millis(500))]);
     assert_eq!(configs, [block, block, (Some(7), Policy::DropOldest), (Some(4), Policy::DropNewest)]);
 }
 
@@ -353,12 +355,20 @@ fn connections() {
         [
             "a connection needs `from`",
             "a connection has no key `via`",
-            "it may have: from, to, depth, policy"
+            "it may have: from, to, depth, max_time, policy"
         ]
     );
     assert_eq!(
         with("[{ from = 'zeros', to = 'nothing', depth = 0 }]"),
         ["expected `depth` to be a whole number from 1 to 524288, found 0"]
+    );
+    assert_eq!(
+        with("[{ from = 'zeros', to = 'nothing', max_time = '0ms' }]"),
+        ["expected `max_time` to be more than nothing, like \"50ms\", found `0ms`"]
+    );
+    assert_eq!(
+        with("[{ from = 'zeros', to = 'nothing', max_time = '50' }]"),
+        ["`max_time`: expected a duration like `10s`, `500ms`, `1.5min` or `2h`, found `50`"]
     );
     assert_eq!(
         with("[{ from = 'zeros', to = 'nothing', policy = 'drop' }]"),

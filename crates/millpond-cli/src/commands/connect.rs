@@ -1,9 +1,10 @@
 //! `millpond connect`: connects two ports of a pond that runs.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::bail;
-use millpond::{Catalog, Policy, Spec};
+use millpond::{Catalog, Policy, Spec, parse_duration};
 use millpond_shm::{ConnectionConfig, Direction, Monitor, OnReceiverDeath, Pond, PortInfo, Role, Snapshot};
 
 use crate::output;
@@ -32,7 +33,10 @@ pub struct Args {
     /// Buffers that may wait
     #[arg(long, value_name = "BUFFERS")]
     depth: Option<u32>,
-    /// What happens when that many wait
+    /// Time that the timestamps of what waits may be apart, like 50ms
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    max_time: Option<Duration>,
+    /// What happens when it is full
     #[arg(long, value_enum, default_value = "block")]
     policy: When,
     /// Do not insist that both ports are there: blocks that start later find the connection
@@ -64,7 +68,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         When::DropNewest => Policy::DropNewest,
         When::DropOldest => Policy::DropOldest,
     };
-    let config = ConnectionConfig { depth: args.depth, policy, on_receiver_death: OnReceiverDeath::Wait };
+    let config = ConnectionConfig {
+        depth: args.depth,
+        max_time: args.max_time,
+        policy,
+        on_receiver_death: OnReceiverDeath::Wait,
+    };
     Pond::attach(&args.pond, Role::Tool)?.connect(&args.from, &args.to, &config)?;
     output::print(&format!("connected {} -> {}\n", args.from, args.to))?;
     Ok(ExitCode::SUCCESS)

@@ -71,16 +71,17 @@ class Flowgraph:
         /,
         *,
         depth: int | None = None,
+        max_time: float | None = None,
         policy: Literal["block", "drop-newest", "drop-oldest"] = "block",
     ) -> None:
-        """Connects blocks: `connect("a -> b.in -> c")`, or one output to one input with a depth and a policy:
-        `connect("a.out", "b.in", depth=4, policy="drop-oldest")`. A port can be left out where a block has only one.
+        """Connects blocks: `connect("a -> b.in -> c")`, or one output to one input with its settings:
+        `connect("a.out", "b.in", depth=4, max_time=0.05, policy="drop-oldest")`, the time in seconds. A port can be left out where a block has only one.
         """
         builder = self._being_built()
         if to is not None:
-            builder.connect_with(chain_or_from, to, depth, policy)
-        elif depth is not None or policy != "block":
-            raise TypeError("connect: depth and policy belong to one connection: connect(from, to, ...)")
+            builder.connect_with(chain_or_from, to, depth, max_time, policy)
+        elif depth is not None or max_time is not None or policy != "block":
+            raise TypeError("connect: depth, max_time and policy belong to one connection: connect(from, to, ...)")
         else:
             builder.connect(chain_or_from)
 

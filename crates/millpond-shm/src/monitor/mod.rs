@@ -129,6 +129,8 @@ pub struct ConnectionInfo {
     pub state: &'static str,
     /// Buffers that may wait.
     pub depth: u32,
+    /// Nanoseconds that the timestamps of what waits may be apart.
+    pub max_time_ns: Option<u64>,
     /// Buffers that wait.
     pub queued: u64,
     /// Buffers ever published, derived from positions.
@@ -366,6 +368,7 @@ impl Monitor {
                 _ => "open",
             },
             depth: record.depth.load(Ordering::Relaxed),
+            max_time_ns: Some(record.max_time_ns.load(Ordering::Relaxed)).filter(|&ns| ns != 0),
             queued: end.wrapping_sub(head),
             published: end.saturating_sub(base),
             taken: head.saturating_sub(base).saturating_sub(dropped_oldest),

@@ -30,6 +30,12 @@ impl Registry<'_> {
         if depth == 0 || depth > MAX_DEPTH {
             return wrong(format!("a depth of 1 to {MAX_DEPTH}"), depth.to_string());
         }
+        // 0 in the record means no limit.
+        let max_time_ns = config.max_time.map(|time| i64::try_from(time.as_nanos()).unwrap_or(0));
+        if max_time_ns == Some(0) {
+            let found = format!("{:?}", config.max_time.unwrap_or_default());
+            return wrong("a `max_time` from 1 ns to 292 years".to_owned(), found);
+        }
         let from_port = self.declare_port(from, Direction::Output)?;
         let to_port = self.declare_port(to, Direction::Input)?;
         if self.find_lane(from_port, to_port).is_some() {
@@ -89,6 +95,7 @@ impl Registry<'_> {
         lane.from_port.store(from_port, Ordering::Relaxed);
         lane.to_port.store(to_port, Ordering::Relaxed);
         lane.depth.store(depth, Ordering::Relaxed);
+        lane.max_time_ns.store(max_time_ns.unwrap_or(0).cast_unsigned(), Ordering::Relaxed);
         lane.policy.store(config.policy as u32, Ordering::Relaxed);
         lane.on_receiver_death.store(config.on_receiver_death as u32, Ordering::Relaxed);
         crash_point!(ConnectWritten);

@@ -192,7 +192,12 @@ impl Actor {
             "drop-oldest" => (Policy::DropOldest, OnReceiverDeath::Wait),
             _ => panic!("no such policy: {policy}"),
         };
-        let config = ConnectionConfig { depth: Some(number(depth) as u32), policy, on_receiver_death };
+        let config = ConnectionConfig {
+            depth: Some(number(depth) as u32),
+            policy,
+            on_receiver_death,
+            ..ConnectionConfig::default()
+        };
         self.tell_result("connect", self.pond().connect(from, to, &config));
     }
 

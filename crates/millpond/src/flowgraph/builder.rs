@@ -53,11 +53,14 @@ impl Builder {
         self
     }
 
-    /// Connects an output to an input with a depth and a policy.
+    /// Connects an output to an input with its own settings: those that a pipeline file can state.
     pub fn connect_with(mut self, from: &str, to: &str, config: &ConnectionConfig) -> Self {
         let mut table = format!("{{ from = {}, to = {}", quoted(from), quoted(to));
         if let Some(depth) = config.depth {
             let _ = write!(table, ", depth = {depth}");
+        }
+        if let Some(time) = config.max_time {
+            let _ = write!(table, ", max_time = \"{}ms\"", time.as_secs_f64() * 1e3);
         }
         match config.policy {
             Policy::Block => {}

@@ -268,8 +268,14 @@ impl Reader<'_> {
                     let depth = self.whole_number(value, "`depth`", millpond_shm::layout::MAX_DEPTH.into());
                     config.depth = depth.and_then(|depth| u32::try_from(depth).ok());
                 }
+                "max_time" => {
+                    config.max_time = self.duration(value, "max_time");
+                    if config.max_time.is_some_and(|time| time.is_zero()) {
+                        self.expected("`max_time` to be more than nothing, like \"50ms\"", value);
+                    }
+                }
                 "policy" => config.policy = self.one_of(value, "policy", &POLICIES).unwrap_or_default(),
-                _ => self.unknown_key(key, "a connection", &["from", "to", "depth", "policy"]),
+                _ => self.unknown_key(key, "a connection", &["from", "to", "depth", "max_time", "policy"]),
             }
         }
         for (name, missing) in [("from", from.is_none()), ("to", to.is_none())] {

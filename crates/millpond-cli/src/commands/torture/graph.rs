@@ -141,7 +141,12 @@ impl Connection {
     /// As the pond is told.
     pub fn config(&self) -> ConnectionConfig {
         let death = if self.gives_up { OnReceiverDeath::GiveUp } else { OnReceiverDeath::Wait };
-        ConnectionConfig { depth: Some(self.depth), policy: self.policy(), on_receiver_death: death }
+        ConnectionConfig {
+            depth: Some(self.depth),
+            policy: self.policy(),
+            on_receiver_death: death,
+            ..ConnectionConfig::default()
+        }
     }
 }
 
