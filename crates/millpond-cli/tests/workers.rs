@@ -166,6 +166,40 @@ fn idle_blocks_in_several_processes_cost_nothing() {
     assert_eq!(end.code, Some(0), "{end}");
 }
 
+#[test]
+fn a_graph_that_has_queued_up_all_buffers_says_so() {
+    let text = r#"
+name = "starved"
+connect = [{ from = "zeros", to = "copy", depth = 8 }, { from = "copy", to = "nothing", depth = 8 }]
+[[pool]]
+block_bytes = 4096
+count = 4
+[process.only]
+threads = 1
+[blocks]
+zeros = { type = "null-source", items = 16 }
+copy = { type = "copy", process = "only" }
+nothing = { type = "null-sink" }
+"#;
+    // All four buffers wait for the copy, which needs a fifth. The file could be known to be like that, and is.
+    let mut run = start(text, &[]);
+    wait_until("it is told", || {
+        run.stderr().contains("\ncopy: block `copy` has waited 3 s for a free buffer; ")
+    });
+    let told = run.stderr();
+    assert!(told.contains("a pool has no more (4 of 4096 bytes)"), "{told}");
+    let line = told.lines().find(|line| line.starts_with("copy: ")).unwrap_or_default();
+    assert!(line.contains("4 blocks of 4096 bytes: ") && line.contains("copy.in"), "{told}");
+    assert!(line.ends_with("make a `depth` smaller or a [[pool]] larger"), "{told}");
+    assert_eq!(told.matches("copy: block `copy` has waited").count(), 1, "once");
+    let copy = run.pid_of("copy");
+    assert!(is_alive(copy));
+    run.signal(Signal::INT);
+    wait_until("it ends in order", || run.stderr().contains("stopping in order"));
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code, Some(130));
+}
+
 const WAV_COPY: &str = r#"
 name = "copy"
 connect = ["source -> copy -> gain -> sink"]

@@ -1,6 +1,7 @@
 //! Where the blocks of one process get their buffers.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use millpond_shm::{Allocator, Buffer, BufferMut, Pond};
 
@@ -30,6 +31,12 @@ impl SharedAllocator {
     /// The buffer itself if nobody else can see it, else a copy.
     pub(crate) fn make_mut(&self, buffer: Buffer) -> millpond_shm::Result<BufferMut> {
         self.with(|allocator| buffer.into_mut(allocator))
+    }
+
+    /// Who has all the buffers that would hold so many bytes; `None`: one is free after all.
+    pub(crate) fn why_exhausted(&self, bytes: usize) -> Option<String> {
+        let error = self.with(|allocator| allocator.allocate_timeout(bytes, Duration::ZERO)).err()?;
+        Some(error.to_string())
     }
 
     fn with<T>(&self, use_it: impl FnOnce(&mut Allocator) -> T) -> T {

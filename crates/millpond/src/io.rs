@@ -34,6 +34,8 @@ pub struct Io {
     pond: Pond,
     /// No buffer was free.
     starved: bool,
+    /// For so many bytes, the last time.
+    starved_bytes: usize,
     /// Bytes that the block has sent since the runner set this to 0.
     pub(crate) sent_bytes: usize,
     readiness: Readiness,
@@ -70,6 +72,7 @@ impl Io {
             party: party.clone(),
             pond: pond.clone(),
             starved: false,
+            starved_bytes: 0,
             sent_bytes: 0,
             readiness: Readiness::default(),
         })
@@ -135,6 +138,7 @@ impl Io {
         match self.party.allocator.make_mut(shared.clone()) {
             Ok(copy) => Ok(copy),
             Err(error) => {
+                self.starved_bytes = shared.as_bytes().len();
                 self.input(input).put_back(shared);
                 Err(self.starved(error))
             }
@@ -202,6 +206,7 @@ impl Io {
         self.outputs[index].check_open()?;
         let Some(mut buffer) = self.party.allocator.try_allocate(bytes)? else {
             self.starved = true;
+            self.starved_bytes = bytes;
             return Err(Pause::OutputFull);
         };
         buffer.set_array(dtype, shape)?;
@@ -314,6 +319,11 @@ impl Io {
     /// What the block has to wait for that said `OutputFull`.
     pub(crate) fn what_is_full(&mut self) -> Wanted {
         if std::mem::take(&mut self.starved) { Wanted::Buffer } else { Wanted::Output }
+    }
+
+    /// Who has the buffers of which the block has found none free.
+    pub(crate) fn why_starved(&self) -> Option<String> {
+        self.party.allocator.why_exhausted(self.starved_bytes)
     }
 
     /// An exhausted pool is back-pressure, anything else a failure.

@@ -58,6 +58,11 @@ pub(crate) fn done(block: &str) {
     say("done", Some(block), &"");
 }
 
+/// A line for the user that is no report; it names the block by itself.
+pub(crate) fn warning(text: &str) {
+    let _ = std::io::stderr().write_all(format!("{}\n", text.replace('\n', " ")).as_bytes());
+}
+
 fn say(word: &str, block: Option<&str>, rest: &dyn Display) {
     let space = if block.is_some() { " " } else { "" };
     // In one piece, so that lines of several threads do not mix. Nobody may be listening any more; that is no reason to fail.

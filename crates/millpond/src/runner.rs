@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::io::Io;
 use crate::param::Params;
 use crate::ports::{InputPort, OutputPort};
+use crate::report;
 use crate::statistics::Stage;
 use crate::stop::{StopRequest, Urgency};
 
@@ -31,6 +32,8 @@ const SOURCE_BUDGET_BYTES: usize = 128 << 10;
 /// that, and so on up to the longest.
 const FIRST_NAP: Duration = Duration::from_micros(20);
 const LONGEST_NAP: Duration = Duration::from_millis(1);
+/// A wait for a free buffer that lasts so long is told: it may be for ever.
+const STARVATION_TOLD_AFTER: Duration = Duration::from_secs(3);
 /// Likewise for a reference to a buffer that has as many as it can have.
 const CROWDED_NAP: Duration = Duration::from_millis(1);
 
@@ -102,8 +105,24 @@ pub(crate) struct Runner {
     /// The urgency that has been acted on.
     heeded: Urgency,
     nap: Duration,
+    starvation: Starvation,
     /// A block that is done by itself leaves its streams open.
     stays_open: bool,
+}
+
+/// Since when a block has waited for a free buffer.
+#[derive(Default)]
+struct Starvation {
+    since: Option<Instant>,
+    told: bool,
+}
+
+impl Starvation {
+    /// True once, when it has lasted for long.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let lasts = now.duration_since(*self.since.get_or_insert(now));
+        lasts >= STARVATION_TOLD_AFTER && !std::mem::replace(&mut self.told, true)
+    }
 }
 
 impl Runner {
@@ -127,6 +146,7 @@ impl Runner {
             stop,
             heeded: Urgency::None,
             nap: FIRST_NAP,
+            starvation: Starvation::default(),
             stays_open,
         })
     }
@@ -140,6 +160,10 @@ impl Runner {
         self.io.statistics.begin_visit();
         let visit = guarded(|| self.visit_unguarded());
         self.io.statistics.end_visit();
+        match &visit {
+            Ok(Visit::Waits(Parked { wanted: Wanted::Buffer, .. })) => self.tell_long_starvation(),
+            _ => self.starvation = Starvation::default(),
+        }
         match &visit {
             Ok(Visit::MayGoOn) => {}
             Ok(Visit::Waits(_)) => self.io.statistics.refresh(),
@@ -168,6 +192,19 @@ impl Runner {
             Progress::Done => Visit::Ended(Ending::Done),
             Progress::LeftOpen => Visit::Ended(Ending::LeftOpen),
         })
+    }
+
+    fn tell_long_starvation(&mut self) {
+        if self.starvation.is_due(Instant::now())
+            && let Some(why) = self.io.why_starved()
+        {
+            report::warning(&format!(
+                "block `{}` has waited {} s for a free buffer; {why} If those who have them wait for it in turn, that is for ever: \
+                 make a `depth` smaller or a [[pool]] larger",
+                self.io.block(),
+                STARVATION_TOLD_AFTER.as_secs(),
+            ));
+        }
     }
 
     fn park(&mut self, wanted: Wanted) -> Parked {
