@@ -1,78 +1,120 @@
-//! Blocks written in Python, run by the Rust runtime: it gathers a frame of each input, calls Python, and sends what comes back.
-//! So waiting, statistics, stopping and restarts are those of every other block.
+//! Blocks written in Python, run by the Rust runtime: it gathers a frame of each input, calls Python, and sends what Python has
+//! sent. So waiting, statistics, stopping, parameters and restarts are those of every other block.
 //!
-//! The Python side of each block is an object of `millpond._blocks`: `work(frames)` and `finish()` return a list of pairs of output
-//! port and item, `work` returns `None` when it is done.
+//! The Python side of each block is a `millpond._blocks._Worker`.
 
-use crate::frame::{Frame, Memory};
+use crate::frame::{self, Frame};
 use crate::numpy;
+use crate::out::{Item, Out};
+use millpond::bus::Json;
 use millpond::{
-    Block, BlockProcess, BlockType, BufferMut, Catalog, DType, Error, Io, Param, Params, Pause, Port, Result,
-    Spec, Timestamp, Value, WorkResult, tracing,
+    Block, BlockProcess, BlockType, Buffer, Catalog, Error, Io, Params, Pause, Result, Spec, Value,
+    WorkResult, tracing,
 };
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::IntoPyObjectExt as _;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
-use std::collections::VecDeque;
+use pyo3::types::{PyDict, PyTuple};
 
 /// A block whose work is done by a Python object.
 struct PyBlock {
     object: Py<PyAny>,
-    inputs: Vec<String>,
-    /// What Python has sent and there was no room for.
-    outbox: VecDeque<(String, Py<PyAny>)>,
-    /// That of the first input's frame: arrays sent in answer to it carry it on.
-    stamp: Option<Timestamp>,
+    inputs: Vec<InPort>,
+    outs: Vec<(String, Py<Out>)>,
     done: bool,
 }
 
+/// An input as its annotation says.
+struct InPort {
+    name: String,
+    /// There is no call without a frame of it.
+    waits: bool,
+    /// Python gets the array, not the frame.
+    as_array: bool,
+}
+
 impl PyBlock {
-    /// Sends what is in the outbox.
-    fn flush(&mut self, io: &mut Io) -> WorkResult {
-        while let Some((port, item)) = self.outbox.pop_front() {
-            if let Err(pause) = self.send(io, &port, &item) {
-                if matches!(pause, Pause::OutputFull) {
-                    self.outbox.push_front((port, item));
+    fn new(object: Bound<'_, PyAny>) -> PyResult<Self> {
+        let inputs: Vec<(String, bool, bool)> = object.getattr("inputs")?.extract()?;
+        let outs: Vec<(String, Bound<'_, PyAny>)> = object.getattr("outs")?.extract()?;
+        let out = |(name, out): (String, Bound<'_, PyAny>)| Ok((name, out.cast_into::<Out>()?.unbind()));
+        Ok(Self {
+            object: object.unbind(),
+            inputs: inputs
+                .into_iter()
+                .map(|(name, waits, as_array)| InPort { name, waits, as_array })
+                .collect(),
+            outs: outs.into_iter().map(out).collect::<PyResult<_>>()?,
+            done: false,
+        })
+    }
+
+    /// Sends what Python has sent.
+    fn flush(&self, io: &mut Io) -> WorkResult {
+        for (port, out) in &self.outs {
+            while let Some(item) = out.get().next() {
+                match item {
+                    Item::Buffer(buffer) => io.send(port, buffer)?,
+                    Item::Array(array, description) => {
+                        let sent = Python::attach(|py| {
+                            let mut buffer = buffer_for(py, io, port, array.bind(py))?;
+                            buffer.set_timestamp(description.stamp);
+                            buffer.set_sequence(description.sequence);
+                            let filled = frame::filled(py, buffer, array.bind(py));
+                            io.send(port, filled.map_err(|error| failure(py, &error))?)
+                        });
+                        if matches!(sent, Err(Pause::OutputFull)) {
+                            out.get().put_back(Item::Array(array, description));
+                        }
+                        sent?;
+                    }
                 }
-                return Err(pause);
             }
         }
         Ok(())
     }
 
-    fn send(&self, io: &mut Io, port: &str, item: &Py<PyAny>) -> WorkResult {
-        Python::attach(|py| {
-            let item = item.bind(py);
-            if let Ok(frame) = item.cast::<Frame>() {
-                let buffer = frame.get().take(py).map_err(|error| failure(py, &error))?;
-                return io.send(port, buffer);
-            }
-            let read = || -> PyResult<(DType, Vec<u32>)> {
-                let dtype = numpy::pond_dtype(&item.getattr("dtype")?)?;
-                Ok((dtype, item.getattr("shape")?.extract()?))
-            };
-            let (dtype, shape) = read().map_err(|error| failure(py, &error))?;
-            let mut buffer = io.new_buffer(port, dtype, &shape)?;
-            buffer.set_timestamp(self.stamp.unwrap_or_else(Timestamp::now));
-            let buffer = filled(py, buffer, dtype, &shape, item).map_err(|error| failure(py, &error))?;
-            io.send(port, buffer)
-        })
+    /// One frame of each input that has one.
+    ///
+    /// # Errors
+    /// [`Pause`] if there is not enough for a call.
+    fn gather(&self, io: &mut Io) -> std::result::Result<Vec<Option<Buffer>>, Pause> {
+        for input in self.inputs.iter().filter(|input| input.waits) {
+            io.peek(&input.name)?;
+        }
+        let taken: Vec<_> =
+            self.inputs.iter().map(|input| io.try_take(&input.name)).collect::<Result<_>>()?;
+        if taken.iter().any(Option::is_some) || self.inputs.is_empty() {
+            Ok(taken)
+        } else if self.inputs.iter().all(|input| io.ended(&input.name)) {
+            Err(Pause::Done)
+        } else {
+            Err(Pause::NeedInput)
+        }
     }
 }
 
-/// The buffer with a copy of the array in it.
-fn filled(
+/// A buffer of an array's dtype and shape.
+fn buffer_for(
     py: Python<'_>,
-    buffer: BufferMut,
-    dtype: DType,
-    shape: &[u32],
-    from: &Bound<'_, PyAny>,
-) -> PyResult<millpond::Buffer> {
-    let memory = Py::new(py, Memory::writable(buffer, None))?;
-    let array = numpy::array(py, dtype, shape, memory.bind(py))?;
-    py.import("numpy")?.call_method1("copyto", (&array, from))?;
-    drop(array);
-    Memory::take(memory, py).ok_or_else(|| PyValueError::new_err("the memory of an output is gone"))
+    io: &mut Io,
+    port: &str,
+    array: &Bound<'_, PyAny>,
+) -> std::result::Result<millpond::BufferMut, Pause> {
+    let read = || -> PyResult<_> {
+        Ok((numpy::pond_dtype(&array.getattr("dtype")?)?, array.getattr("shape")?.extract::<Vec<u32>>()?))
+    };
+    let (dtype, shape) = read().map_err(|error| failure(py, &error))?;
+    io.new_buffer(port, dtype, &shape)
+}
+
+/// What `work` is called with.
+fn argument<'py>(py: Python<'py>, input: &InPort, buffer: Option<Buffer>) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match buffer {
+        None => py.None().into_bound(py),
+        Some(buffer) if input.as_array => frame::array_of(py, buffer, None)?,
+        Some(buffer) => Bound::new(py, Frame::new(buffer, None))?.into_any(),
+    })
 }
 
 /// An exception as the block's failure; the traceback goes to the pond's log and to standard error.
@@ -99,124 +141,100 @@ impl Block for PyBlock {
         Err(Error::Refused("a block written in Python is made by its program".to_owned()))
     }
 
+    fn start(&mut self, io: &mut Io) -> Result<()> {
+        self.outs.iter().for_each(|(_, out)| out.get().open(io));
+        Ok(())
+    }
+
     fn work(&mut self, io: &mut Io) -> WorkResult {
         self.flush(io)?;
         if self.done {
             return Err(Pause::Done);
         }
-        for input in &self.inputs {
-            io.peek(input)?;
-        }
-        let mut frames = Vec::with_capacity(self.inputs.len());
-        for input in &self.inputs {
-            let buffer = io.take(input)?;
-            if frames.is_empty() {
-                self.stamp = Some(buffer.timestamp());
-            }
-            frames.push(Frame::new(buffer, None));
+        let taken = self.gather(io)?;
+        if let Some(buffer) = taken.iter().flatten().next() {
+            let stamp = buffer.timestamp();
+            self.outs.iter().for_each(|(_, out)| out.get().set_stamp(stamp));
         }
         Python::attach(|py| {
-            let called = PyList::empty(py);
-            let sent = frames
-                .into_iter()
-                .try_for_each(|frame| called.append(Py::new(py, frame)?))
-                .and_then(|()| self.object.bind(py).call_method1("work", (called,))?.extract());
-            let sent: Option<Vec<(String, Py<PyAny>)>> = sent.map_err(|error| failure(py, &error))?;
-            self.done = sent.is_none();
-            self.outbox.extend(sent.into_iter().flatten());
+            let arguments = self.inputs.iter().zip(taken).map(|(input, buffer)| argument(py, input, buffer));
+            let goes_on = arguments
+                .collect::<PyResult<Vec<_>>>()
+                .and_then(|arguments| PyTuple::new(py, arguments))
+                .and_then(|arguments| {
+                    self.object.bind(py).call_method1("work", arguments)?.extract::<bool>()
+                });
+            self.done = !goes_on.map_err(|error| failure(py, &error))?;
             Ok::<_, Pause>(())
         })?;
         self.flush(io)
     }
 
+    /// An exception is the refusal of the value.
+    fn set_param(&mut self, name: &str, value: &Value) -> Result<()> {
+        Python::attach(|py| {
+            let set = python_of(py, value)
+                .and_then(|value| self.object.bind(py).call_method1("set_param", (name, value)));
+            set.map(drop).map_err(|error| Error::Refused(error.value(py).to_string()))
+        })
+    }
+
     fn finish(&mut self, io: &mut Io) -> WorkResult {
         self.flush(io)?;
-        let last: Vec<(String, Py<PyAny>)> = Python::attach(|py| {
-            let last = self.object.bind(py).call_method0("finish").and_then(|last| last.extract());
-            last.map_err(|error| failure(py, &error))
+        Python::attach(|py| {
+            self.object.bind(py).call_method0("finish").map(drop).map_err(|error| failure(py, &error))
         })?;
-        self.outbox.extend(last);
         self.flush(io)
     }
 }
 
-type PortText = (String, String, Option<String>, Option<String>);
-type ParamText<'py> = (String, String, String, Option<Bound<'py, PyAny>>);
+/// One type of block: its spec as JSON, and what makes the object that works.
+pub(crate) type TypeText<'py> = (String, Bound<'py, PyAny>);
 
-/// One type of block: name, doc, inputs and outputs (name, doc, dtype, like), parameters (name, doc, kind, default), and what makes
-/// the object that works.
-pub(crate) type TypeText<'py> =
-    (String, String, Vec<PortText>, Vec<PortText>, Vec<ParamText<'py>>, Bound<'py, PyAny>);
+fn spec_of(text: &str) -> PyResult<Spec> {
+    let json: Json = serde_json::from_str(text).map_err(|error| PyValueError::new_err(error.to_string()))?;
+    Spec::from_json(json).map_err(PyTypeError::new_err)
+}
 
-pub(crate) fn block_type(py: Python<'_>, text: TypeText<'_>) -> PyResult<BlockType> {
-    let (name, doc, inputs, outputs, params, make) = text;
-    let mut spec = Spec::new(&name, &doc);
-    let port = |(name, doc, dtype, like): &PortText| -> PyResult<Port> {
-        let mut port = Port::new(name, doc);
-        if let Some(dtype) = dtype {
-            port = port.dtypes([numpy::pond_dtype(pyo3::types::PyString::new(py, dtype).as_any())?]);
-        }
-        Ok(match like {
-            Some(input) => port.like(input),
-            None => port,
-        })
-    };
-    for input in &inputs {
-        spec = spec.input(port(input)?);
-    }
-    for output in &outputs {
-        spec = spec.output(port(output)?);
-    }
-    for (name, doc, kind, default) in &params {
-        let mut param = match kind.as_str() {
-            "bool" => Param::bool(name, doc),
-            "int" => Param::int(name, doc),
-            "float" => Param::float(name, doc),
-            "text" => Param::text(name, doc),
-            _ => Param::names(name, doc),
-        };
-        if let Some(default) = default {
-            let value: Value = match kind.as_str() {
-                "bool" => default.extract::<bool>()?.into(),
-                "int" => default.extract::<i64>()?.into(),
-                "float" => default.extract::<f64>()?.into(),
-                "text" => default.extract::<String>()?.into(),
-                _ => default.extract::<Vec<String>>()?.into(),
-            };
-            param = param.default(value);
-        }
-        spec = spec.param(param.fixed());
-    }
-    let inputs: Vec<String> = inputs.into_iter().map(|(name, ..)| name).collect();
+/// Raises `TypeError` if a spec is wrong.
+#[pyfunction]
+pub(crate) fn _check_spec(spec: &str) -> PyResult<()> {
+    spec_of(spec).map(drop)
+}
+
+pub(crate) fn block_type(text: TypeText<'_>) -> PyResult<BlockType> {
+    let (spec, make) = text;
     let make = make.unbind();
     let made = move |params: &Params| -> Result<Box<dyn Block>> {
         Python::attach(|py| {
-            let object = keywords(py, params)
+            let block = keywords(py, params)
                 .and_then(|given| make.bind(py).call((), Some(&given)))
-                .map_err(|error| failure(py, &error))?;
-            let (inputs, outbox) = (inputs.clone(), VecDeque::new());
-            Ok(Box::new(PyBlock { object: object.unbind(), inputs, outbox, stamp: None, done: false })
-                as Box<_>)
+                .and_then(PyBlock::new);
+            Ok(Box::new(block.map_err(|error| failure(py, &error))?) as Box<_>)
         })
     };
-    BlockType::new(spec, made).map_err(|error| PyValueError::new_err(error.to_string()))
+    BlockType::new(spec_of(&spec)?, made).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 fn keywords<'py>(py: Python<'py>, params: &Params) -> PyResult<Bound<'py, PyDict>> {
     let given = PyDict::new(py);
     for (name, value) in params.iter() {
-        match value {
-            Value::Bool(value) => given.set_item(name, value)?,
-            Value::Int(value) => given.set_item(name, value)?,
-            Value::Float(value) => given.set_item(name, value)?,
-            Value::Text(value) => given.set_item(name, value)?,
-            Value::Names(value) => given.set_item(name, value)?,
-            other => given.set_item(name, other.to_string())?,
-        }
+        given.set_item(name, python_of(py, value)?)?;
     }
     Ok(given)
 }
 
+fn python_of<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    match value {
+        Value::Bool(value) => value.into_bound_py_any(py),
+        Value::Int(value) => value.into_bound_py_any(py),
+        Value::Float(value) => value.into_bound_py_any(py),
+        Value::Text(value) => value.into_bound_py_any(py),
+        Value::Names(value) => value.into_bound_py_any(py),
+        Value::Numbers(value) => value.into_bound_py_any(py),
+        other => other.to_string().into_bound_py_any(py),
+    }
+}
 /// What a program with block types is asked to do by its command line; `docs/programs.md` has the contract. Returns the exit code.
 #[pyfunction]
 pub(crate) fn _main(
@@ -227,7 +245,7 @@ pub(crate) fn _main(
 ) -> PyResult<u8> {
     let mut catalog = if with_builtin { Catalog::builtin() } else { Catalog::new() };
     for text in types {
-        catalog.add_type(block_type(py, text)?);
+        catalog.add_type(block_type(text)?);
     }
     let wrong = |problem: String| PyValueError::new_err(problem);
     let rest = arguments.get(1..).unwrap_or_default();

@@ -124,7 +124,7 @@ impl _Graph {
     fn new(py: Python<'_>, path: &str, text: &str, types: Vec<TypeText<'_>>) -> PyResult<Self> {
         let mut catalog = Catalog::builtin();
         for text in types {
-            catalog.add_type(block_type(py, text)?);
+            catalog.add_type(block_type(text)?);
         }
         let flowgraph = py.detach(|| Flowgraph::parse(path, text, &catalog)).map_err(from_millpond)?;
         Ok(Self { flowgraph, catalog })

@@ -10,7 +10,7 @@ use crate::error::{AlreadySentError, from_pond};
 use crate::numpy;
 use crate::stamp::Timestamp;
 use millpond_shm::layout::MAX_DIMENSIONS;
-use millpond_shm::{Buffer, BufferMut, DType, Pond};
+use millpond_shm::{Buffer, BufferMut, DType, Pond, Shape};
 use pyo3::exceptions::PyBufferError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -177,6 +177,25 @@ impl Memory {
     }
 }
 
+/// A read-only view of a buffer, which it keeps.
+pub(crate) fn array_of<'py>(
+    py: Python<'py>,
+    buffer: Buffer,
+    pond: Option<Pond>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let (dtype, shape) = (buffer.dtype(), buffer.shape());
+    let memory = Bound::new(py, Memory::shared(buffer, pond))?;
+    numpy::array(py, dtype, &shape, memory.as_any())
+}
+
+/// The buffer with a copy of an array of its dtype and shape in it.
+pub(crate) fn filled(py: Python<'_>, buffer: BufferMut, from: &Bound<'_, PyAny>) -> PyResult<Buffer> {
+    let (dtype, shape) = (buffer.dtype(), buffer.shape());
+    let memory = Py::new(py, Memory::writable(buffer, None))?;
+    numpy::copy(&numpy::array(py, dtype, &shape, memory.bind(py))?, from)?;
+    Memory::take(memory, py).ok_or_else(sent)
+}
+
 /// What a `Frame` has of its buffer.
 enum Held {
     /// The buffer, which no view has seen yet.
@@ -216,6 +235,10 @@ impl Frame {
             Held::Viewed(memory) => memory.get().with_shared(checked).unwrap_or_else(|| Err(sent())),
             Held::Sent(_) => Err(sent()),
         }
+    }
+
+    pub(crate) fn dtype_and_shape(&self) -> PyResult<(DType, Shape)> {
+        self.with(|buffer| (buffer.dtype(), buffer.shape()))
     }
 
     fn memory(&self, py: Python<'_>) -> PyResult<Py<Memory>> {
@@ -275,7 +298,7 @@ impl Frame {
     /// It stays valid as long as it lives, also after the frame is gone or sent.
     #[getter]
     fn array<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (dtype, shape) = self.with(|buffer| (buffer.dtype(), buffer.shape()))?;
+        let (dtype, shape) = self.dtype_and_shape()?;
         numpy::array(py, dtype, &shape, self.memory(py)?.into_bound(py).as_any())
     }
 

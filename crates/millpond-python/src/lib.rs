@@ -13,6 +13,7 @@ mod frame;
 mod input;
 mod loan;
 mod numpy;
+mod out;
 mod output;
 mod pond;
 mod stamp;
@@ -29,6 +30,7 @@ fn _millpond(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<input::Input>()?;
     module.add_class::<output::Output>()?;
     module.add_class::<loan::Loan>()?;
+    module.add_class::<out::Out>()?;
     module.add_class::<bus::Subscription>()?;
     module.add_class::<flowgraph::_Builder>()?;
     module.add_class::<flowgraph::_Graph>()?;
@@ -43,6 +45,8 @@ fn _millpond(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(align::_align_linear, module)?)?;
     module.add_function(wrap_pyfunction!(align::_align_window, module)?)?;
     module.add_function(wrap_pyfunction!(block::_log, module)?)?;
+    module.add_function(wrap_pyfunction!(block::_check_spec, module)?)?;
+    module.add_function(wrap_pyfunction!(numpy::_dtype_name, module)?)?;
     error::add_to(module)?;
     // Before the interpreter takes its modules apart: streams then end in order, and the pond is left.
     let close = module.getattr("_close_all")?;

@@ -8,9 +8,10 @@
 use crate::error::{AlreadySentError, ClosedError, WritableViewError, forked};
 use crate::frame::{Memory, references};
 use crate::numpy;
+use crate::out::{Description, Item, Out};
 use crate::output::Output;
 use crate::stamp::Wish;
-use millpond_shm::{Buffer, BufferMut, DType};
+use millpond_shm::{Buffer, BufferMut};
 use pyo3::prelude::*;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,8 +25,17 @@ use std::time::Duration;
 #[pyclass(module = "millpond", frozen)]
 pub(crate) struct Loan {
     state: Mutex<State>,
-    output: Py<Output>,
-    wish: Wish,
+    sink: Sink,
+    /// `None`: the timestamp is what the buffer has, or what the sink says.
+    wish: Option<Wish>,
+    /// The buffer has no number yet.
+    is_new: bool,
+}
+
+/// Where a loan goes when its `with` block is left.
+pub(crate) enum Sink {
+    Port(Py<Output>),
+    Block(Py<Out>),
 }
 
 enum State {
@@ -36,6 +46,8 @@ enum State {
         /// A view of `root`: what the variable of the `with` block refers to.
         array: Option<Py<PyAny>>,
     },
+    /// Memory of this process, in a block that could have no buffer.
+    Private(Py<PyAny>),
     /// Complete, but there was no room for it yet.
     Refused(Buffer),
     Sent,
@@ -48,16 +60,25 @@ const ARRAY_REFERENCES: isize = 2;
 impl Loan {
     pub(crate) fn new(
         py: Python<'_>,
-        output: Py<Output>,
+        sink: Sink,
         buffer: BufferMut,
-        dtype: DType,
-        shape: &[u32],
-        wish: Wish,
+        wish: Option<Wish>,
+        is_new: bool,
     ) -> PyResult<Loan> {
-        let memory = Py::new(py, Memory::writable(buffer, Some(output.get().pond()?)))?;
-        let root = numpy::array(py, dtype, shape, memory.bind(py))?;
+        let (dtype, shape) = (buffer.dtype(), buffer.shape());
+        let pond = match &sink {
+            Sink::Port(output) => Some(output.get().pond()?),
+            Sink::Block(_) => None,
+        };
+        let memory = Py::new(py, Memory::writable(buffer, pond))?;
+        let root = numpy::array(py, dtype, &shape, memory.bind(py))?;
         let state = State::Filling { memory, root: root.unbind(), array: None };
-        Ok(Loan { state: Mutex::new(state), output, wish })
+        Ok(Loan { state: Mutex::new(state), sink, wish, is_new })
+    }
+
+    /// A loan of memory that is not shared.
+    pub(crate) fn private(sink: Sink, array: Bound<'_, PyAny>, wish: Option<Wish>) -> Loan {
+        Loan { state: Mutex::new(State::Private(array.unbind())), sink, wish, is_new: true }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -67,7 +88,7 @@ impl Loan {
     /// Copies an array of the loan's shape into it.
     pub(crate) fn fill(&self, py: Python<'_>, from: &Bound<'_, PyAny>) -> PyResult<()> {
         let array = self.array(py)?;
-        py.import("numpy")?.call_method1("copyto", (array, from)).map(drop)
+        numpy::copy(&array, from)
     }
 
     /// Publishes on `output`. If that fails for want of room, the loan can be sent again.
@@ -78,22 +99,56 @@ impl Loan {
         wish: Option<Wish>,
         timeout: Option<Duration>,
     ) -> PyResult<()> {
-        let buffer = self.complete(py, output, wish)?;
+        let buffer = self.complete(py, wish, |wish| output.describe(wish))?;
         output.publish(py, buffer, timeout).map_err(|(error, buffer)| {
             buffer.into_iter().for_each(|buffer| *self.state() = State::Refused(buffer));
             error
         })
     }
 
+    /// Sends in a block. There it always fits: what there is no room for waits.
+    pub(crate) fn send_in(&self, py: Python<'_>, out: &Out, wish: Option<Wish>) -> PyResult<()> {
+        let private = match &mut *self.state() {
+            state @ State::Private(_) => match std::mem::replace(state, State::Sent) {
+                State::Private(array) => Some(array),
+                _ => None,
+            },
+            _ => None,
+        };
+        let item = match private {
+            Some(array) => {
+                // Whoever still has it must not change what is about to be sent.
+                array.bind(py).getattr("flags")?.setattr("writeable", false)?;
+                Item::Array(array, out.describe(wish.or(self.wish)))
+            }
+            None => Item::Buffer(self.complete(py, wish, |wish| Ok(out.describe(wish)))?),
+        };
+        out.push(item);
+        Ok(())
+    }
+
     /// The buffer as it is to be published, which nobody can write to any more.
-    fn complete(&self, py: Python<'_>, output: &Output, wish: Option<Wish>) -> PyResult<Buffer> {
+    fn complete(
+        &self,
+        py: Python<'_>,
+        wish: Option<Wish>,
+        describe: impl FnOnce(Option<Wish>) -> PyResult<Description>,
+    ) -> PyResult<Buffer> {
         let mut state = self.state();
         if let State::Filling { memory, root, array } = &*state {
             refuse_writable_views(py, root, array.as_ref())?;
+            let wish = wish.or(self.wish);
             let described = memory.get().with_writable(|buffer| {
                 // In a forked child the memory is not there.
                 buffer.as_mut_slice::<u8>().map(drop).map_err(|_| forked())?;
-                output.describe(buffer, wish.unwrap_or(self.wish))
+                if self.is_new || wish.is_some() {
+                    let description = describe(wish)?;
+                    buffer.set_timestamp(description.stamp);
+                    if self.is_new {
+                        buffer.set_sequence(description.sequence);
+                    }
+                }
+                Ok(())
             });
             described.unwrap_or_else(|| Err(over(&State::Sent)))?;
         }
@@ -145,6 +200,7 @@ fn over(state: &State) -> PyErr {
     match state {
         State::Discarded => ClosedError::new_err("the loan has been discarded; take another one"),
         State::Refused(_) => ClosedError::new_err("the loan is complete; it can only be sent again"),
+        State::Private(_) => ClosedError::new_err("the loan belongs to a block: send it there"),
         State::Filling { .. } | State::Sent => {
             AlreadySentError::new_err("the loan has been sent already; take another one")
         }
@@ -158,6 +214,7 @@ impl Loan {
     fn array<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match &*self.state() {
             State::Filling { root, .. } => root.bind(py).call_method0("view"),
+            State::Private(array) => Ok(array.bind(py).clone()),
             state => Err(over(state)),
         }
     }
@@ -167,7 +224,7 @@ impl Loan {
         let mut state = self.state();
         match &*state {
             State::Sent => Err(over(&state)),
-            State::Filling { .. } | State::Refused(_) | State::Discarded => {
+            State::Filling { .. } | State::Private(_) | State::Refused(_) | State::Discarded => {
                 *state = State::Discarded;
                 Ok(())
             }
@@ -191,19 +248,25 @@ impl Loan {
         traceback: Option<Bound<'_, PyAny>>,
     ) -> PyResult<()> {
         let _ = (exc, traceback);
-        let filling = matches!(&*self.state(), State::Filling { .. });
+        let filling = matches!(&*self.state(), State::Filling { .. } | State::Private(_));
         match (filling, exc_type) {
             (false, _) => Ok(()), // sent or discarded inside the block
             (true, Some(_)) => self.discard(),
-            (true, None) => self.publish(py, self.output.get(), None, None).inspect_err(|_| {
-                let _ = self.discard();
-            }),
+            (true, None) => {
+                let sent = match &self.sink {
+                    Sink::Port(output) => self.publish(py, output.get(), None, None),
+                    Sink::Block(out) => self.send_in(py, out.get(), None),
+                };
+                sent.inspect_err(|_| {
+                    let _ = self.discard();
+                })
+            }
         }
     }
 
     fn __repr__(&self) -> &'static str {
         match &*self.state() {
-            State::Filling { .. } => "<millpond.Loan (being filled)>",
+            State::Filling { .. } | State::Private(_) => "<millpond.Loan (being filled)>",
             State::Refused(_) => "<millpond.Loan (filled)>",
             State::Sent => "<millpond.Loan (sent)>",
             State::Discarded => "<millpond.Loan (discarded)>",

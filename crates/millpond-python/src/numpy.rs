@@ -1,7 +1,7 @@
 //! numpy without its C interface: arrays are made by calling `numpy.ndarray` on an object with the buffer protocol.
 
 use millpond_shm::DType;
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
@@ -10,6 +10,9 @@ use std::ffi::CStr;
 /// What is looked up in numpy once.
 struct Numpy {
     ndarray: Py<PyAny>,
+    asarray: Py<PyAny>,
+    copyto: Py<PyAny>,
+    empty: Py<PyAny>,
     dtype: Py<PyAny>,
     /// numpy's dtypes, in the order of `DType::ALL`.
     dtypes: Vec<Py<PyAny>>,
@@ -20,7 +23,7 @@ struct Numpy {
 static NUMPY: PyOnceLock<Numpy> = PyOnceLock::new();
 
 /// numpy's name of a dtype. Bytes and records are seen as `uint8`.
-fn numpy_name(dtype: DType) -> &'static str {
+pub(crate) fn numpy_name(dtype: DType) -> &'static str {
     match dtype {
         DType::I8 => "int8",
         DType::U16 => "uint16",
@@ -62,6 +65,9 @@ fn numpy(py: Python<'_>) -> PyResult<&Numpy> {
         let dtypes = DType::ALL.iter().map(|d| Ok(dtype.call1((numpy_name(*d),))?.unbind()));
         Ok(Numpy {
             ndarray: module.getattr("ndarray")?.unbind(),
+            asarray: module.getattr("asarray")?.unbind(),
+            copyto: module.getattr("copyto")?.unbind(),
+            empty: module.getattr("empty")?.unbind(),
             dtypes: dtypes.collect::<PyResult<_>>()?,
             dtype: dtype.unbind(),
             known: PyDict::new(py).unbind(),
@@ -79,6 +85,42 @@ pub(crate) fn array<'py>(
     let numpy = numpy(py)?;
     let shape = PyTuple::new(py, shape)?;
     numpy.ndarray.bind(py).call1((shape, numpy_dtype(py, dtype)?, buffer))
+}
+
+/// An array over memory of this process, with anything in it.
+pub(crate) fn empty<'py>(py: Python<'py>, dtype: DType, shape: &[u32]) -> PyResult<Bound<'py, PyAny>> {
+    let shape = PyTuple::new(py, shape)?;
+    numpy(py)?.empty.bind(py).call1((shape, numpy_dtype(py, dtype)?))
+}
+
+/// As `numpy.asarray`.
+pub(crate) fn asarray<'py>(
+    item: &Bound<'py, PyAny>,
+    dtype: Option<&Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    numpy(item.py())?.asarray.bind(item.py()).call1((item, dtype))
+}
+
+/// As `numpy.copyto`.
+pub(crate) fn copy(to: &Bound<'_, PyAny>, from: &Bound<'_, PyAny>) -> PyResult<()> {
+    numpy(to.py())?.copyto.bind(to.py()).call1((to, from)).map(drop)
+}
+
+/// Whether it is an array.
+pub(crate) fn is_array(item: &Bound<'_, PyAny>) -> PyResult<bool> {
+    item.is_instance(numpy(item.py())?.ndarray.bind(item.py()))
+}
+
+/// Bytes of an array.
+pub(crate) fn bytes_of(dtype: DType, shape: &[u32]) -> PyResult<usize> {
+    let bytes = shape.iter().try_fold(dtype.size_bytes(), |n, &extent| n.checked_mul(extent as usize));
+    bytes.ok_or_else(|| PyValueError::new_err(format!("shape: {shape:?} is too large")))
+}
+
+/// The pond's name of what `numpy.dtype` takes.
+#[pyfunction]
+pub(crate) fn _dtype_name(dtype: &Bound<'_, PyAny>) -> PyResult<&'static str> {
+    pond_dtype(dtype).map(DType::name)
 }
 
 /// numpy's dtype object.

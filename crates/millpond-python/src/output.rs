@@ -3,12 +3,13 @@
 use crate::cell::{Cell, Close};
 use crate::error::{from_pond, from_send};
 use crate::frame::Frame;
-use crate::loan::Loan;
+use crate::loan::{Loan, Sink};
 use crate::numpy;
+use crate::out::Description;
 use crate::stamp::{self, Wish};
 use crate::wait::{self, Step};
 use millpond_shm::{Buffer, BufferMut, DType, Error, Output as Port, Pond, SendError, SendReason, Timestamp};
-use pyo3::exceptions::{PyTimeoutError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyTimeoutError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
 use std::sync::Arc;
@@ -50,8 +51,7 @@ impl Output {
         shape: &[u32],
         timeout: Option<Duration>,
     ) -> PyResult<BufferMut> {
-        let bytes = shape.iter().try_fold(dtype.size_bytes(), |n, &d| n.checked_mul(d as usize));
-        let bytes = bytes.ok_or_else(|| PyValueError::new_err(format!("shape: {shape:?} is too large")))?;
+        let bytes = numpy::bytes_of(dtype, shape)?;
         let mut buffer = match self.cell.with(|sender| Ok(sender.port.allocate(bytes)))? {
             Ok(buffer) => buffer,
             Err(Error::PoolExhausted { .. }) => {
@@ -79,23 +79,44 @@ impl Output {
         Ok(buffer)
     }
 
+    /// A frame's buffer, to be changed: the very same if nobody else can see it, else a copy. The frame is used up.
+    fn make_mut(&self, py: Python<'_>, frame: &Frame, timeout: Option<Duration>) -> PyResult<BufferMut> {
+        let (dtype, shape) = frame.dtype_and_shape()?;
+        let shared = match frame.take(py)?.try_into_mut() {
+            Ok(buffer) => return Ok(buffer),
+            Err(shared) => shared,
+        };
+        match self.allocate(py, dtype, &shape, timeout) {
+            Ok(mut copy) => {
+                copy.as_bytes_mut().copy_from_slice(shared.as_bytes());
+                copy.set_sequence(shared.sequence());
+                copy.set_timestamp(shared.timestamp());
+                copy.set_time_range(shared.time_range());
+                Ok(copy)
+            }
+            Err(error) => {
+                frame.restore(shared);
+                Err(error)
+            }
+        }
+    }
+
     /// For the memory that is lent.
     pub(crate) fn pond(&self) -> PyResult<Pond> {
         self.cell.with(|sender| Ok(sender.pond.clone()))
     }
 
-    /// Stamps and numbers a buffer that is about to be published.
-    pub(crate) fn describe(&self, buffer: &mut BufferMut, wish: Wish) -> PyResult<()> {
-        let sequence = self.cell.with(|sender| {
+    /// Number and timestamp of what is about to be published.
+    pub(crate) fn describe(&self, wish: Option<Wish>) -> PyResult<Description> {
+        self.cell.with(|sender| {
             sender.sequence += 1;
-            Ok(sender.sequence - 1)
-        })?;
-        buffer.set_sequence(sequence);
-        buffer.set_timestamp(match wish {
-            Wish::Stamp(stamp) => stamp,
-            Wish::AtPublishing => Timestamp::now(),
-        });
-        Ok(())
+            let stamp = match wish {
+                Some(Wish::Stamp(stamp)) => stamp,
+                Some(Wish::AtPublishing) => Timestamp::now(),
+                None => Timestamp::None,
+            };
+            Ok(Description { stamp, sequence: sender.sequence - 1 })
+        })
     }
 
     /// Sends a buffer, waiting for room with the GIL released. On failure the buffer comes back if there still is one.
@@ -140,8 +161,26 @@ impl Output {
     }
 }
 
+/// What is to be copied, as an array, and the dtype that it is sent with; `dtype` is for what is no array yet.
+pub(crate) fn copied_as<'py>(
+    item: &Bound<'py, PyAny>,
+    dtype: Option<DType>,
+) -> PyResult<(Bound<'py, PyAny>, DType)> {
+    let py = item.py();
+    if item.is_instance_of::<PyBytes>() || item.is_instance_of::<PyByteArray>() {
+        return Ok((py.import("numpy")?.call_method1("frombuffer", (item, "u1"))?, DType::Bytes));
+    }
+    let wanted = match dtype {
+        Some(dtype) if !numpy::is_array(item)? => Some(numpy::numpy_dtype(py, dtype)?),
+        _ => None,
+    };
+    let array = numpy::asarray(item, wanted)?;
+    let dtype = numpy::pond_dtype(&array.getattr("dtype")?)?;
+    Ok((array, dtype))
+}
+
 /// Reads a `shape` argument: an `int` or a sequence of them.
-fn shape_of(shape: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
+pub(crate) fn shape_of(shape: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
     if let Ok(one) = shape.extract::<u32>() {
         return Ok(vec![one]);
     }
@@ -155,6 +194,9 @@ fn shape_of(shape: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
 impl Output {
     /// Lends a buffer of shared memory to be filled: `with port.loan((480, 2), "float32", stamp="now") as array:`.
     ///
+    /// `port.loan(frame)` lends the memory of a received frame with its contents, to be changed in place; the frame is used up, and
+    /// its stamp and number stay. It is copied only if somebody else can still see it: another process, or a view of it here.
+    ///
     /// Leaving the `with` block publishes it; an exception discards it. `stamp` is `None`, a `Timestamp`, an `int` of
     /// nanoseconds since the Unix epoch, or `"now"` for the moment of publishing. The contents are those of an earlier use of the
     /// memory until they are filled. Waits with the GIL released while every buffer is in use, at most `timeout` seconds
@@ -167,11 +209,19 @@ impl Output {
         stamp: Option<&Bound<'_, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<Loan> {
-        let py = slf.py();
+        let (py, this, timeout) = (slf.py(), slf.get(), wait::timeout(timeout)?);
+        let sink = Sink::Port(slf.clone().unbind());
+        if let Ok(frame) = shape.cast::<Frame>() {
+            if dtype.is_some() {
+                return Err(PyTypeError::new_err("dtype: a frame has its own"));
+            }
+            let wish = stamp.is_some().then(|| stamp::wish(stamp)).transpose()?;
+            return Loan::new(py, sink, this.make_mut(py, frame.get(), timeout)?, wish, false);
+        }
         let dtype = dtype.map_or(Ok(DType::U8), numpy::pond_dtype)?;
         let (shape, wish) = (shape_of(shape)?, stamp::wish(stamp)?);
-        let buffer = slf.get().allocate(py, dtype, &shape, wait::timeout(timeout)?)?;
-        Loan::new(py, slf.clone().unbind(), buffer, dtype, &shape, wish)
+        let buffer = this.allocate(py, dtype, &shape, timeout)?;
+        Loan::new(py, sink, buffer, Some(wish), true)
     }
 
     /// Publishes a frame, a loan or an array.
@@ -191,7 +241,7 @@ impl Output {
         let timeout = wait::timeout(timeout)?;
         if let Ok(frame) = item.cast::<Frame>() {
             if stamp.is_some() {
-                return Err(PyTypeError::new_err("stamp: a frame keeps its own; others may see it, too"));
+                return Err(stamp::of_a_frame());
             }
             let frame = frame.get();
             return this.publish(py, frame.take(py)?, timeout).map_err(|(error, buffer)| {
@@ -204,18 +254,10 @@ impl Output {
             return loan.get().publish(py, this, wish, timeout);
         }
         let wish = stamp::wish(stamp)?;
-        let numpy = py.import("numpy")?;
-        let is_bytes = item.is_instance_of::<PyBytes>() || item.is_instance_of::<PyByteArray>();
-        let (array, dtype) = if is_bytes {
-            (numpy.call_method1("frombuffer", (item, "u1"))?, DType::Bytes)
-        } else {
-            let array = numpy.call_method1("asarray", (item,))?;
-            let dtype = numpy::pond_dtype(&array.getattr("dtype")?)?;
-            (array, dtype)
-        };
+        let (array, dtype) = copied_as(item, None)?;
         let shape = shape_of(&array.getattr("shape")?)?;
         let buffer = this.allocate(py, dtype, &shape, timeout)?;
-        let loan = Loan::new(py, slf.clone().unbind(), buffer, dtype, &shape, wish)?;
+        let loan = Loan::new(py, Sink::Port(slf.clone().unbind()), buffer, Some(wish), true)?;
         loan.fill(py, &array)?;
         loan.publish(py, this, None, timeout)
     }

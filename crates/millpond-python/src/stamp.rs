@@ -180,3 +180,8 @@ pub(crate) fn wish(stamp: Option<&Bound<'_, PyAny>>) -> PyResult<Wish> {
         stamp.repr()?
     )))
 }
+
+/// The error for who gives a stamp to a frame.
+pub(crate) fn of_a_frame() -> PyErr {
+    PyTypeError::new_err("stamp: a frame keeps its own; others may see it, too")
+}

@@ -75,3 +75,19 @@ def children() -> Iterator[Children]:
 def used_buffers(pond: millpond.Pond) -> int:
     """Buffers that anybody holds or that wait in a queue."""
     return sum(pool["used"] for pool in pond.inspect()["pools"])
+
+
+def start(children: Children, program: Path, pond: millpond.Pond, block_type: str, name: str, *params: str) -> "subprocess.Popen[str]":
+    """A block of a program, in a process of its own."""
+    arguments = [sys.executable, str(program), "block", block_type, name, "--pond", pond.name]
+    for param in params:
+        arguments += ["--param", param]
+    child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    children.running.append(child)
+    return child
+
+
+def end(child: "subprocess.Popen[str]") -> tuple[int, str]:
+    """The exit code and what was said on standard error."""
+    _, errors = child.communicate(timeout=DEADLINE_S)
+    return child.returncode, errors

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from conftest import DEADLINE_S, Children, used_buffers, wait_until
+from conftest import DEADLINE_S, Children, end, start, used_buffers, wait_until
 from numpy.typing import NDArray
 
 import millpond
@@ -72,20 +72,6 @@ def program(tmp_path: Path) -> Path:
     path = tmp_path / "filters.py"
     path.write_text(PROGRAM.replace("def work(self, samples: NDArray[np.float32]) -> None:", "def work(self, samples: NDArray[np.float32]) -> NDArray[np.float64] | None:"))
     return path
-
-
-def start(children: Children, program: Path, pond: Pond, block_type: str, name: str, *params: str) -> "subprocess.Popen[str]":
-    arguments = [sys.executable, str(program), "block", block_type, name, "--pond", pond.name]
-    for param in params:
-        arguments += ["--param", param]
-    child = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    children.running.append(child)
-    return child
-
-
-def end(child: "subprocess.Popen[str]") -> tuple[int, str]:
-    _, errors = child.communicate(timeout=DEADLINE_S)
-    return child.returncode, errors
 
 
 def test_a_chain_of_processes(pond: Pond, children: Children, program: Path) -> None:
@@ -186,7 +172,7 @@ def test_what_a_program_says_about_its_blocks(program: Path) -> None:
     assert ports("split", "outputs") == [("small", ["f32"], None), ("large", [], "samples")]
     assert ports("running-sum", "outputs") == [("out", ["f64"], None)]
     (factor,) = types["halve"]["params"]
-    assert (factor["kind"], factor["default"], factor["fixed"]) == ("float", 0.5, True)
+    assert (factor["kind"], factor["default"], factor["fixed"]) == ("float", 0.5, False)
 
 
 def test_wrong_parameters_are_refused(pond: Pond, children: Children, program: Path) -> None:
@@ -216,7 +202,7 @@ def test_refused_declarations() -> None:
     for target, problem in (
         (bare, "input `samples` needs an annotation"),
         (odd, "port `samples`: expected NDArray"),
-        (worse, "parameter `k`: expected bool, int, float, str or list"),
+        (worse, "parameter `k`: expected bool, int, float, str, Literal of strings, list"),
         (no_dtype, "port `out`: expected NDArray"),
         (NoWork, "a class needs a method `work`"),
     ):
@@ -229,11 +215,11 @@ def test_a_result_of_another_type_than_annotated_is_refused() -> None:
         yield np.zeros(3)  # type: ignore[misc]
 
     described = _describe(wrong)
-    assert described.outputs == [_Port("out", "float32")]
+    assert described.returned == [_Port("out", "float32")]
     worker = described.make()
     assert isinstance(worker, _Worker)
     with pytest.raises(TypeError, match="output `out`: expected float32 as annotated, found float64"):
-        worker.work([])
+        worker.work()
 
 
 class Pair(NamedTuple):
@@ -244,5 +230,7 @@ class Pair(NamedTuple):
 def test_outputs_of_a_tuple_are_ports() -> None:
     def pair(samples: NDArray[np.complex64]) -> Pair: ...  # type: ignore[empty-body]
 
-    assert _describe(pair).outputs == [_Port("a", None, "samples"), _Port("b", "int16")]
-    assert _describe(pair).inputs == [_Port("samples", "complex64")]
+    described = _describe(pair)
+    assert described.returned == [_Port("a", None), _Port("b", "int16")]
+    assert described.inputs == [_Port("samples", "complex64")]
+    assert [port.get("like") for port in described.spec["outputs"]] == ["samples", None]

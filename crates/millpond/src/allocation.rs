@@ -8,7 +8,7 @@ use millpond_shm::{Allocator, Buffer, BufferMut, Pond};
 /// One allocator for all blocks of a scheduler: a buffer that the last block of a chain gives back is the one that the first
 /// block takes next, while it is still in the cache.
 #[derive(Clone)]
-pub(crate) struct SharedAllocator {
+pub struct SharedAllocator {
     allocator: Arc<Mutex<Allocator>>,
     /// Several blocks take turns here; a single one does better with the slot that was handed out longest ago, which its
     /// receiver has had time to give back.
@@ -21,7 +21,10 @@ impl SharedAllocator {
     }
 
     /// A new buffer; `None` if none is free now.
-    pub(crate) fn try_allocate(&self, bytes: usize) -> millpond_shm::Result<Option<BufferMut>> {
+    ///
+    /// # Errors
+    /// If no buffer can ever be that large, or the process is a forked child.
+    pub fn try_allocate(&self, bytes: usize) -> millpond_shm::Result<Option<BufferMut>> {
         self.with(|allocator| match self.recent_first {
             true => allocator.try_allocate_recent(bytes),
             false => allocator.try_allocate(bytes),
@@ -29,7 +32,10 @@ impl SharedAllocator {
     }
 
     /// The buffer itself if nobody else can see it, else a copy.
-    pub(crate) fn make_mut(&self, buffer: Buffer) -> millpond_shm::Result<BufferMut> {
+    ///
+    /// # Errors
+    /// If a copy is needed and no buffer is free.
+    pub fn make_mut(&self, buffer: Buffer) -> millpond_shm::Result<BufferMut> {
         self.with(|allocator| buffer.into_mut(allocator))
     }
 

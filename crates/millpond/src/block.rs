@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::bus::Json;
 use crate::error::{Error, Result};
 use crate::io::Io;
-use crate::param::Params;
+use crate::param::{Params, Value};
 use crate::spec::Spec;
 
 /// One step of a flowgraph: takes buffers from its input ports, sends buffers on its output ports.
@@ -89,6 +89,17 @@ pub trait Block: Send + 'static {
     fn call(&mut self, name: &str, argument: Json, io: &mut Io) -> Result<Json> {
         let _ = argument;
         Err(Error::Refused(format!("block `{}` has no call `{name}`", io.block())))
+    }
+
+    /// Told that a parameter is being set while the block runs, between two calls of `work`, before the value counts. Only for
+    /// blocks that prepare something for it (the taps of a filter); the others read it with [`Io::param`]. A restarted block is
+    /// told, before its `start`, of what had been set earlier.
+    ///
+    /// # Errors
+    /// Why the block cannot work with this value; whoever sets it is told so, and the present value stays.
+    fn set_param(&mut self, name: &str, value: &Value) -> Result<()> {
+        let _ = (name, value);
+        Ok(())
     }
 
     /// Called after the last [`work`](Block::work), unless that failed: the place to send what is left and to complete files.

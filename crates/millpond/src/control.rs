@@ -14,7 +14,7 @@ use crate::block::Block;
 use crate::bus::{Bus, Json, Request, Service, json};
 use crate::error::{Context as _, Error, Result};
 use crate::io::Io;
-use crate::param::{self, Param, Params};
+use crate::param::{self, Param, Params, Value};
 use crate::spec::Spec;
 
 /// Requests answered between two looks at the block's work, so that a flood of them cannot keep it from working.
@@ -94,6 +94,27 @@ impl Control {
     }
 }
 
+/// Tells a new block of the values that were set earlier, which its [`Block::new`] has not seen. One that it refuses, because the
+/// block has changed since, is forgotten.
+pub(crate) fn tell_kept(block: &mut dyn Block, io: &mut Io, given: &Params) {
+    let told: Vec<(String, Value)> = io
+        .control
+        .kept
+        .iter()
+        .filter_map(|(name, setting)| {
+            let param = param::find(&io.control.spec, name).ok()?;
+            Some((name.clone(), param.parse(&setting.set).ok()?))
+        })
+        .collect();
+    for (name, value) in told {
+        if let Err(error) = block.set_param(&name, &value) {
+            io.note(&format!("`{name}` is not {value} any more, as it had been set: {error}"));
+            io.control.kept.remove(&name);
+            io.params.take_over(&name, given);
+        }
+    }
+}
+
 /// Answers one request. A panic of the block passes through; the caller is told that it was given up.
 pub(crate) fn answer(block: &mut dyn Block, io: &mut Io, request: Request) {
     let name = request.topic.split_once('/').map_or("", |(_, name)| name);
@@ -105,7 +126,7 @@ pub(crate) fn answer(block: &mut dyn Block, io: &mut Io, request: Request) {
 pub(crate) fn call(block: &mut dyn Block, io: &mut Io, name: &str, argument: Json) -> Result<Json> {
     match name {
         "get" => get(io, &argument),
-        "set" => set(io, &argument),
+        "set" => set(block, io, &argument),
         "remove" => remove(io),
         name => block.call(name, argument, io),
     }
@@ -140,7 +161,7 @@ struct Set {
     value: Json,
 }
 
-fn set(io: &mut Io, argument: &Json) -> Result<Json> {
+fn set(target: &mut dyn Block, io: &mut Io, argument: &Json) -> Result<Json> {
     let Set { param: name, value } = Set::deserialize(argument).context(|| "set a parameter")?;
     let block = io.block().to_owned();
     let param = param::find(&io.control.spec, &name)?.clone();
@@ -149,12 +170,19 @@ fn set(io: &mut Io, argument: &Json) -> Result<Json> {
         return Err(Error::FixedParameter { block, name });
     }
     io.params.check_count(&param, &value)?;
-    // Kept first: what the caller is told to be set survives a kill.
+    target.set_param(&name, &value)?;
+    // Kept before it is answered: what the caller is told to be set survives a kill.
     let mut kept = io.control.kept.clone();
     let given = kept.get(&name).map_or_else(|| io.params.text(&name), |setting| setting.given.clone());
     kept.insert(name.clone(), Setting { given, set: value.to_string() });
     let text = serde_json::to_string(&kept).context(|| "keep what was set")?;
-    io.control.bus.pond().store_settings(&block, &text)?;
+    if let Err(error) = io.control.bus.pond().store_settings(&block, &text) {
+        // Not set, then: the block goes on with what it had.
+        if let Some(present) = io.params.value(&name) {
+            target.set_param(&name, present)?;
+        }
+        return Err(error.into());
+    }
     io.control.kept = kept;
     io.params.set(&name, value);
     io.params_changed = true;
@@ -186,6 +214,7 @@ mod tests {
     /// Counts what passes, tells every tenth count, and can be asked and reset.
     struct Counter {
         seen: u64,
+        even: i64,
     }
 
     impl Block for Counter {
@@ -194,10 +223,11 @@ mod tests {
                 .input(Port::new("in", "anything"))
                 .param(Param::int("every", "how often to tell").default(2).range(1.0, 100.0))
                 .param(Param::text("label", "what to call it").default("n").fixed())
+                .param(Param::int("even", "is prepared").default(2))
         }
 
         fn new(_: &Params) -> Result<Self> {
-            Ok(Self { seen: 0 })
+            Ok(Self { seen: 0, even: 2 })
         }
 
         fn work(&mut self, io: &mut Io) -> WorkResult {
@@ -209,8 +239,22 @@ mod tests {
             Ok(())
         }
 
+        fn set_param(&mut self, name: &str, value: &Value) -> Result<()> {
+            match (name, value) {
+                ("even", Value::Int(value)) if value % 2 != 0 => {
+                    Err(Error::Refused(format!("{value} is odd")))
+                }
+                ("even", Value::Int(value)) => {
+                    self.even = *value;
+                    Ok(())
+                }
+                _ => Ok(()),
+            }
+        }
+
         fn call(&mut self, name: &str, argument: Json, io: &mut Io) -> Result<Json> {
             match name {
+                "even" => Ok(json!(self.even)),
                 "seen" => Ok(json!({ io.param::<String>("label"): self.seen })),
                 "reset" => {
                     let no_count = || Error::Refused(format!("expected a count, found {argument}"));
@@ -255,7 +299,7 @@ mod tests {
         assert_eq!((&every["value"], &every["fixed"]), (&json!("60"), &json!(false)));
         assert_eq!(every["expected"], "a whole number from 1 to 100");
         let all = bench.call("get", Json::Null).unwrap();
-        assert_eq!(all.as_array().map(Vec::len), Some(2));
+        assert_eq!(all.as_array().map(Vec::len), Some(3));
         assert_eq!(
             refusal(bench.set("every", 0)),
             "parameter `every`: expected a whole number from 1 to 100, found 0"
@@ -263,6 +307,41 @@ mod tests {
         assert_eq!(refusal(bench.set("evry", 1)), "`counter` has no parameter `evry`, did you mean `every`?");
         assert!(refusal(bench.set("label", "x")).contains("cannot be changed while it runs"));
         assert!(refusal(bench.call("set", json!([1]))).starts_with("set a parameter: "));
+    }
+
+    #[test]
+    fn a_block_prepares_for_a_value_or_refuses_it() {
+        let mut bench = Bench::of::<Counter>(&[]).unwrap();
+        bench.set("even", 6).unwrap();
+        assert_eq!(bench.call("even", Json::Null).unwrap(), json!(6));
+        assert_eq!(refusal(bench.set("even", 7)), "7 is odd");
+        assert_eq!(bench.call("get", json!("even")).unwrap()["value"], json!("6"));
+        assert_eq!(bench.call("even", Json::Null).unwrap(), json!(6));
+    }
+
+    #[test]
+    fn a_new_block_is_told_what_had_been_set() {
+        let name = format!("control-told-{}", std::process::id());
+        let pond =
+            Pond::create(&name, &millpond_shm::PondConfig::default(), millpond_shm::Role::Worker).unwrap();
+        pond.declare_block("counter", "counter").unwrap();
+        let waiter = pond.waiter(millpond_shm::Wait::Block).unwrap();
+        let party = crate::runner::Party {
+            waiter,
+            allocator: crate::allocation::SharedAllocator::new(&pond, false),
+            is_shared: false,
+            stays_open: false,
+        };
+        for (set, expected) in [("8", 8), ("9", 2)] {
+            let setting = Setting { given: Some("2".to_owned()), set: set.to_owned() };
+            let kept = Kept::from([("even".to_owned(), setting)]);
+            pond.store_settings("counter", &serde_json::to_string(&kept).unwrap()).unwrap();
+            let mut block = Counter { seen: 0, even: 2 };
+            let given = Params::parse(&Counter::spec(), []).unwrap();
+            let mut io = Io::open(&pond, "counter", &Counter::spec(), given.clone(), &party).unwrap();
+            tell_kept(&mut block, &mut io, &given);
+            assert_eq!((block.even, io.param::<i64>("even")), (expected, expected));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use millpond_shm::{Buffer, BufferMut, ConnectionInfo, DType, Monitor, Pond, StreamFormat};
 
+use crate::allocation::SharedAllocator;
 use crate::block::{Pause, WorkResult};
 use crate::bus::{Bus, Delivery};
 use crate::control::Control;
@@ -214,6 +215,11 @@ impl Io {
         buffer.set_sequence(port.next_sequence);
         port.next_sequence += 1;
         Ok(buffer)
+    }
+
+    /// Where the buffers come from, for what is filled outside of `work` or by other code. What is allocated there has no number.
+    pub fn allocator(&self) -> SharedAllocator {
+        self.party.allocator.clone()
     }
 
     /// Sends a buffer on an output. If there is no room it is kept and sent before the next `work`.

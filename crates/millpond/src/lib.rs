@@ -56,6 +56,7 @@ pub mod supervisor;
 mod temp_dir;
 pub mod testing;
 
+pub use allocation::SharedAllocator;
 pub use block::{Block, Pause, WorkResult};
 pub use catalog::{BlockType, Catalog};
 pub use duration::parse_duration;

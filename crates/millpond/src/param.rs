@@ -341,7 +341,7 @@ impl Params {
         }
     }
 
-    fn value(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn value(&self, name: &str) -> Option<&Value> {
         self.values.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
@@ -370,6 +370,12 @@ impl Params {
             Some((_, present)) => *present = value,
             None => self.values.push((name.to_owned(), value)),
         }
+    }
+
+    /// Has of one parameter what `others` have.
+    pub(crate) fn take_over(&mut self, name: &str, others: &Params) {
+        self.values.retain(|(known, _)| known != name);
+        self.values.extend(others.values.iter().find(|(known, _)| known == name).cloned());
     }
 
     /// Names and values, in no particular order.

@@ -135,8 +135,12 @@ impl Runner {
         stop: StopRequest,
     ) -> Result<Self> {
         crate::log::is_about(name);
-        let block = guarded(|| block_type.make(&params))?;
-        let mut io = Io::open(pond, name, block_type.spec(), params, party)?;
+        let mut block = guarded(|| block_type.make(&params))?;
+        let mut io = Io::open(pond, name, block_type.spec(), params.clone(), party)?;
+        guarded(|| {
+            crate::control::tell_kept(&mut *block, &mut io, &params);
+            Ok(())
+        })?;
         io.statistics.set_stage(Stage::Starting);
         let stays_open = party.stays_open;
         Ok(Self {

@@ -113,6 +113,15 @@ impl Spec {
         // Strings, numbers and lists: nothing of it can fail to be written.
         serde_json::to_value(SpecJson::from(self)).unwrap_or_default()
     }
+
+    /// The type that such JSON describes: for types that are stated at run time, in another language for example.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words that name the port or the parameter.
+    pub fn from_json(json: Json) -> Result<Self, String> {
+        let read: SpecJson = serde_json::from_value(json).map_err(|error| error.to_string())?;
+        read.try_into()
+    }
 }
 
 impl From<&Spec> for SpecJson {
@@ -305,10 +314,11 @@ mod tests {
 
     #[test]
     fn little_is_enough() {
-        let text = r#"{ "blocks": [{ "type": "x", "params": [{ "name": "k", "kind": "float" }] }] }"#;
-        let read: ProgramJson = serde_json::from_str(text).unwrap();
-        let spec = Spec::try_from(read.blocks.into_iter().next().unwrap()).unwrap();
-        assert!(spec.params()[0].is_required() && !read.worker);
+        let block = serde_json::json!({ "type": "x", "params": [{ "name": "k", "kind": "float" }] });
+        let read: ProgramJson = serde_json::from_value(serde_json::json!({ "blocks": [&block] })).unwrap();
+        assert!(read.blocks.len() == 1 && !read.worker);
+        let spec = Spec::from_json(block).unwrap();
+        assert!(spec.params()[0].is_required());
         assert_eq!(spec.params()[0].expected(), "a number");
     }
 }

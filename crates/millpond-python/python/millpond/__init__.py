@@ -5,7 +5,7 @@ moment: what it held is given back, nobody else stalls, nothing that was publish
 """
 
 from millpond._align import Windows, align, align_linear, align_window
-from millpond._blocks import block, main
+from millpond._blocks import Param, block, main
 from millpond._flowgraph import End, Flowgraph, Run
 from millpond._millpond import (
     AlreadySentError,
@@ -21,6 +21,7 @@ from millpond._millpond import (
     Loan,
     MillpondError,
     NotAnsweredError,
+    Out,
     Output,
     Pond,
     PondExistsError,
@@ -60,7 +61,9 @@ __all__ = [
     "Message",
     "MillpondError",
     "NotAnsweredError",
+    "Out",
     "Output",
+    "Param",
     "Pond",
     "PondExistsError",
     "PondNotFoundError",

@@ -1,8 +1,10 @@
 """Blocks: functions and classes whose ports and parameters are declared by annotations."""
 
-import inspect
+import dis
 import importlib
 import importlib.util
+import inspect
+import json
 import logging
 import os
 import re
@@ -10,18 +12,33 @@ import signal
 import sys
 import typing
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import NoneType, UnionType
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import numpy as np
 
 from millpond import _millpond
-from millpond._millpond import Frame
+from millpond._millpond import Frame, Out
 
 _T = TypeVar("_T", bound=Callable[..., Any])
 
-_KINDS = {bool: "bool", int: "int", float: "float", str: "text", list[str]: "names"}
+_KINDS = {bool: "bool", int: "int", float: "float", str: "text", list[str]: "names", list[float]: "numbers"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Param:
+    """What is to be said about a parameter beside its type: `drive: Annotated[float, Param(min=0.1, max=100, unit="dB")] = 1.0`.
+
+    A value beyond `min` or `max` is refused, when the block is made and while it runs. `doc` says in a few words what it
+    means. With `fixed` it cannot be set while the block runs, even if it otherwise could.
+    """
+
+    min: float | None = None
+    max: float | None = None
+    unit: str = ""
+    doc: str = ""
+    fixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,14 +46,20 @@ class _Port:
     name: str
     dtype: str | None
     """numpy's name, or `None`: any, and as `Frame`."""
-    like: str | None = None
+    waits: bool = True
+    """An input: there is no call without a frame of it."""
+    optional: bool = False
+    """An input that need not be connected."""
 
-
-@dataclass(frozen=True)
-class _Param:
-    name: str
-    kind: str
-    default: Any
+    def spec(self, like: str | None = None) -> dict[str, Any]:
+        if self.dtype is not None:
+            return {
+                "name": self.name,
+                "doc": f"arrays of {self.dtype}",
+                "dtypes": [_millpond._dtype_name(self.dtype)],
+                "optional": self.optional,
+            }
+        return {"name": self.name, "doc": "arrays of any type", "like": like, "optional": self.optional}
 
 
 @dataclass(frozen=True)
@@ -44,10 +67,12 @@ class _Type:
     """One type of block."""
 
     name: str
-    doc: str
     inputs: list[_Port]
-    outputs: list[_Port]
-    params: list[_Param]
+    passed: list[_Port]
+    """Outputs that are arguments of `work`."""
+    returned: list[_Port]
+    """Outputs that are what `work` returns."""
+    spec: dict[str, Any]
     make: Callable[..., "_Worker"]
     target: Callable[..., Any]
     source: str
@@ -60,12 +85,22 @@ _types: dict[str, _Type] = {}
 def block(target: _T) -> _T:
     """Makes a function or a class a type of block, which pipeline files can name; returns it unchanged.
 
-    Positional parameters are input ports, keyword-only ones are parameters of the block (`bool`, `int`, `float`, `str`,
-    `list[str]`), the return annotation says what is sent: `NDArray[np.float32]` (or `... | None`) on the port `out`, or a
-    `NamedTuple` of these with a port for each field. A port annotated `Frame` takes or sends frames of any type; arrays carry
-    on the timestamp of the first input. Without inputs the function is a generator, and its end is the stream's end.
+    Positional parameters are input ports: `NDArray[np.float32]`, or `Frame` for frames of any type. `work` is called with one
+    item of each. One annotated `... | None` is not waited for: `work` is called when any of these has an item, and has
+    `None` for those that have none. With the default `None` it need not even be connected.
 
-    A class has its parameters in `__init__`, its ports in `work`, and may have `finish`, whose result is sent at the end.
+    The return annotation says what is sent: an array or a `Frame` on the port `out`, nothing where it is `None`; a
+    `NamedTuple` of these has a port for each field. A positional parameter annotated `Out[np.float32]` is an output port of its
+    name, which `work` sends on itself; `with out.loan(shape) as array:` there copies nothing.
+
+    Keyword-only parameters are parameters of the block: `bool`, `int`, `float`, `str`, `Literal[...]`, `list[str]`,
+    `list[float]`, with `Annotated[..., Param(...)]` for a range, or `... | None = None`. They can be set while the block
+    runs, and count from the next call on. Without inputs the function is a generator; its end is the stream's end, and
+    its parameters are fixed.
+
+    A class has its parameters in `__init__`, its ports in `work`, and may have `finish`, whose result is sent at the end. A parameter
+    can be set while it runs if `__init__` keeps it in an attribute of its name, or the class has a property of that
+    name, whose setter is then called, and refuses a value by raising.
 
     >>> import numpy as np
     >>> from numpy.typing import NDArray
@@ -85,33 +120,60 @@ def _type_name(name: str) -> str:
 
 
 def _describe(target: Callable[..., Any]) -> _Type:
+    try:
+        return _read(target)
+    except TypeError as error:
+        raise TypeError(f"block {target.__name__}: {error}") from None
+
+
+def _read(target: Callable[..., Any]) -> _Type:
     is_class = isinstance(target, type)
     work: Any = getattr(target, "work", None) if is_class else target
     if work is None:
-        raise TypeError(f"block {target.__name__}: a class needs a method `work`")
-    hints = typing.get_type_hints(work)
-    parameters = list(inspect.signature(work).parameters.values())[is_class:]
-    made_by = inspect.signature(target) if not is_class else inspect.signature(target.__init__)
-    inputs, params = [], []
-    for parameter in parameters:
+        raise TypeError("a class needs a method `work`")
+    hints = typing.get_type_hints(work, include_extras=True)
+    inputs: list[_Port] = []
+    passed: list[_Port] = []
+    for parameter in list(inspect.signature(work).parameters.values())[is_class:]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise TypeError(f"expected ports and parameters by name, found `{parameter}`")
         if parameter.kind is not parameter.KEYWORD_ONLY:
             if parameter.name not in hints:
-                raise TypeError(f"block {target.__name__}: input `{parameter.name}` needs an annotation")
-            inputs.append(_port(target.__name__, parameter.name, hints[parameter.name]))
+                raise TypeError(f"input `{parameter.name}` needs an annotation")
+            hint = hints[parameter.name]
+            if typing.get_origin(hint) is Out or hint is Out:
+                passed.append(_Port(parameter.name, _scalar(typing.get_args(hint))))
+            elif passed:
+                raise TypeError(f"inputs come before outputs, found `{parameter.name}` after `{passed[-1].name}`")
+            else:
+                inputs.append(_input(parameter, hint))
         elif is_class:
-            raise TypeError(f"block {target.__name__}: parameters belong into `__init__`, found `{parameter.name}`")
-    of_params = typing.get_type_hints(target.__init__) if is_class else hints
-    for parameter in made_by.parameters.values():
+            raise TypeError(f"parameters belong into `__init__`, found `{parameter.name}`")
+    returned = _outputs(hints.get("return", NoneType))
+    init: Any = target.__init__ if is_class else target
+    of_params = typing.get_type_hints(init, include_extras=True) if is_class else hints
+    params = []
+    for parameter in list(inspect.signature(init).parameters.values())[is_class:]:
         if parameter.kind is parameter.KEYWORD_ONLY:
-            params.append(_param(target.__name__, parameter, of_params.get(parameter.name)))
-    outputs = _outputs(target.__name__, hints.get("return", NoneType), inputs)
-    doc = (inspect.getdoc(target) or "").split("\n")[0].rstrip(".")
+            can_be_set = _keeps(target, parameter.name) if isinstance(target, type) else bool(inputs)
+            params.append(_param(parameter, of_params.get(parameter.name), can_be_set))
+        elif is_class and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            raise TypeError(f"parameters are keyword-only, found `{parameter.name}`: put a `*` before it")
+    like = next((port.name for port in inputs if not port.optional), None)
+    spec = {
+        "type": _type_name(target.__name__),
+        "doc": (inspect.getdoc(target) or "").split("\n")[0].rstrip("."),
+        "inputs": [port.spec() for port in inputs],
+        "outputs": [port.spec(like) for port in passed + returned],
+        "params": params,
+    }
+    _millpond._check_spec(json.dumps(spec))
     described: _Type
 
     def make(**values: Any) -> _Worker:
-        return _Worker(target, is_class, described, values)
+        return _Worker(described, values)
 
-    described = _Type(_type_name(target.__name__), doc, inputs, outputs, params, make, target, _source(target))
+    described = _Type(str(spec["type"]), inputs, passed, returned, spec, make, target, _source(target))
     return described
 
 
@@ -124,103 +186,162 @@ def _source(target: Callable[..., Any]) -> str:
     return os.path.abspath(file) if file else ""
 
 
-def _param(block: str, parameter: inspect.Parameter, hint: Any) -> _Param:
-    kind = _KINDS.get(hint)
+def _keeps(target: type, name: str) -> bool:
+    """Whether an object of the class has what is set as an attribute of that name: a property, or what `__init__` stores."""
+    known = inspect.getattr_static(target, name, None)
+    if isinstance(known, property):
+        return known.fset is not None
+    inits = [base.__dict__["__init__"] for base in target.__mro__ if "__init__" in base.__dict__]
+    return any(
+        instruction.opname == "STORE_ATTR" and instruction.argval == name
+        for init in inits
+        if inspect.isfunction(init)
+        for instruction in dis.get_instructions(init)
+    )
+
+
+def _without_none(hint: Any) -> tuple[Any, bool]:
+    """The type in `... | None`, and whether it was one."""
+    if typing.get_origin(hint) not in (typing.Union, UnionType):
+        return hint, False
+    hints = [part for part in typing.get_args(hint) if part is not NoneType]
+    if len(hints) != 1 or len(hints) == len(typing.get_args(hint)):
+        raise TypeError(f"expected one type, or one or None, found {hint}")
+    return hints[0], True
+
+
+def _param(parameter: inspect.Parameter, hint: Any, can_be_set: bool) -> dict[str, Any]:
+    says = Param()
+    plain, is_optional = _without_none(hint)
+    if typing.get_origin(plain) is Annotated:
+        plain, *notes = typing.get_args(plain)
+        says = next((note for note in notes if isinstance(note, Param)), says)
+        plain, inside = _without_none(plain)
+        is_optional = is_optional or inside
+    words = list(typing.get_args(plain)) if typing.get_origin(plain) is Literal else []
+    kind = "one_of" if words and all(isinstance(word, str) for word in words) else _KINDS.get(plain)
     if kind is None:
-        raise TypeError(
-            f"block {block}: parameter `{parameter.name}`: expected bool, int, float, str or list[str], found {hint}"
-        )
+        kinds = "bool, int, float, str, Literal of strings, list[str] or list[float]"
+        raise TypeError(f"parameter `{parameter.name}`: expected {kinds}, found {hint}")
     default = None if parameter.default is parameter.empty else parameter.default
-    if kind == "float" and default is not None:
-        default = float(default)
-    return _Param(parameter.name, kind, default)
+    return {
+        "name": parameter.name,
+        "doc": says.doc,
+        "kind": kind,
+        "words": words,
+        "unit": says.unit,
+        "default": default,
+        "optional": is_optional and parameter.default is None,
+        "fixed": says.fixed or not can_be_set,
+        "min": says.min,
+        "max": says.max,
+    }
 
 
-def _port(block: str, name: str, hint: Any, like: str | None = None) -> _Port:
+def _scalar(arguments: tuple[Any, ...]) -> str | None:
+    """numpy's name of the type in `NDArray[...]` and `Out[...]`; `None`: none that is a single number type."""
+    (scalar,) = arguments or (None,)
+    return np.dtype(scalar).name if isinstance(scalar, type) and issubclass(scalar, np.generic) else None
+
+
+def _port(name: str, hint: Any) -> _Port:
     if hint is Frame:
-        return _Port(name, None, like)
+        return _Port(name, None)
     if typing.get_origin(hint) is np.ndarray:
-        (scalar,) = typing.get_args(typing.get_args(hint)[1]) or (None,)
-        if isinstance(scalar, type) and issubclass(scalar, np.generic):
-            return _Port(name, np.dtype(scalar).name)
-    raise TypeError(f"block {block}: port `{name}`: expected NDArray[...] with a number type, or Frame, found {hint}")
+        dtype = _scalar(typing.get_args(typing.get_args(hint)[1]))
+        if dtype is not None:
+            return _Port(name, dtype)
+    raise TypeError(f"port `{name}`: expected NDArray[...] with a number type, or Frame, found {hint}")
 
 
-def _outputs(block: str, hint: Any, inputs: list[_Port]) -> list[_Port]:
-    if typing.get_origin(hint) in (typing.Union, UnionType):
-        hints = [part for part in typing.get_args(hint) if part is not NoneType]
-        if len(hints) != 1:
-            raise TypeError(f"block {block}: expected one type or None as the result, found {hint}")
-        (hint,) = hints
+def _input(parameter: inspect.Parameter, hint: Any) -> _Port:
+    hint, may_be_none = _without_none(hint)
+    if parameter.default is not parameter.empty and not (may_be_none and parameter.default is None):
+        raise TypeError(
+            f"input `{parameter.name}`: expected no default, or `| None = None`; parameters come after a `*`"
+        )
+    port = _port(parameter.name, hint)
+    return replace(port, waits=not may_be_none, optional=parameter.default is None)
+
+
+def _outputs(hint: Any) -> list[_Port]:
+    hint, _ = _without_none(hint)
     origin = typing.get_origin(hint)
     if origin is not None and isinstance(origin, type) and issubclass(origin, Iterator):
-        return _outputs(block, typing.get_args(hint)[0], inputs)
-    if hint is NoneType:
+        return _outputs(typing.get_args(hint)[0])
+    if hint is None or hint is NoneType:
         return []
-    like = inputs[0].name if inputs else None
     if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
         fields = typing.get_type_hints(hint)
-        return [
-            _Port(port.name, port.dtype, like if port.dtype is None else None)
-            for field, annotated in fields.items()
-            for port in _outputs(block, annotated, inputs)
-            for port in [_Port(field, port.dtype)]
-        ]
-    return [_port(block, "out", hint, like)]
-
-
-_Sent = list[tuple[str, object]]
+        return [_port(field, _without_none(annotated)[0]) for field, annotated in fields.items()]
+    return [_port("out", hint)]
 
 
 class _Worker:
     """One block at work, as the runtime calls it."""
 
-    def __init__(self, target: Callable[..., Any], is_class: bool, described: _Type, values: dict[str, Any]) -> None:
+    def __init__(self, described: _Type, values: dict[str, Any]) -> None:
         self._described = described
-        made = target(**values) if is_class else None
-        self._finish = getattr(made, "finish", None)
-        work: Callable[..., Any] = made.work if made is not None else lambda *inputs: target(*inputs, **values)
-        self._work = work
+        target = described.target
+        self.inputs = [(port.name, port.waits, port.dtype is not None) for port in described.inputs]
+        ports = described.passed + described.returned
+        self.outs: list[tuple[str, Out[Any]]] = [(port.name, Out(port.dtype, name=port.name)) for port in ports]
+        outs: list[Out[Any]] = [out for _, out in self.outs]
+        self._passed, self._returned = outs[: len(described.passed)], outs[len(described.passed) :]
+        self._made = target(**values) if isinstance(target, type) else None
+        # A function has its parameters at each call.
+        self._values = values if self._made is None else {}
+        self._work: Callable[..., Any] = target if self._made is None else self._made.work
         self._items: Iterator[Any] | None = None
         if not described.inputs:
-            items = work()
+            items = self._work(*self._passed, **self._values)
             if not isinstance(items, Iterator):
-                raise TypeError(f"block {described.name}: without inputs it must be a generator")
+                raise TypeError(f"block {described.name}: without inputs it must be a generator (`yield`)")
             self._items = items
 
-    def work(self, frames: Sequence[Frame]) -> _Sent | None:
-        """One call; `None`: the block is done."""
+    def work(self, *inputs: Any) -> bool:
+        """One call. False: the block is done."""
         if self._items is not None:
             end = object()
-            item = next(self._items, end)
-            return None if item is end else self._sent(item)
-        inputs = zip(frames, self._described.inputs, strict=True)
-        return self._sent(self._work(*(frame if port.dtype is None else frame.array for frame, port in inputs)))
+            result = next(self._items, end)
+            if result is end:
+                return False
+        else:
+            result = self._work(*inputs, *self._passed, **self._values)
+        if result is not None:
+            self._send(result)
+        return True
 
-    def finish(self) -> _Sent:
-        """What is sent after the last call."""
-        return self._sent(self._finish()) if self._finish is not None else []
+    def set_param(self, name: str, value: Any) -> None:
+        """A parameter has this value from now on."""
+        if self._made is None:
+            self._values[name] = value
+        else:
+            setattr(self._made, name, value)
 
-    def _sent(self, result: Any) -> _Sent:
+    def finish(self) -> None:
+        """After the last call."""
+        finish = getattr(self._made, "finish", None)
+        if finish is not None:
+            self._send(finish(*self._passed) if inspect.signature(finish).parameters else finish())
+
+    def _send(self, result: Any) -> None:
         if result is None:
-            return []
+            return
         # A generator sends several, one after the other.
         if isinstance(result, Iterator):
-            return [pair for item in result for pair in self._sent(item)]
-        outputs = self._described.outputs
+            for item in result:
+                self._send(item)
+            return
         results = result if hasattr(result, "_fields") else (result,)
-        if len(results) != len(outputs):
-            raise TypeError(f"block {self._described.name}: expected {len(outputs)} results, found {len(results)}")
-        return [(port.name, _item(port, item)) for port, item in zip(outputs, results, strict=True) if item is not None]
-
-
-def _item(port: _Port, item: Any) -> object:
-    if isinstance(item, Frame):
-        return item
-    array = np.asarray(item)
-    if port.dtype is not None and array.dtype != np.dtype(port.dtype):
-        raise TypeError(f"output `{port.name}`: expected {port.dtype} as annotated, found {array.dtype}")
-    return array
+        if len(results) != len(self._returned):
+            raise TypeError(
+                f"block {self._described.name}: expected {len(self._returned)} results, as its return annotation "
+                f"says, found {len(results)}"
+            )
+        for out, item in zip(self._returned, results, strict=True):
+            if item is not None:
+                out.send(item)
 
 
 class _ToPond(logging.Handler):
@@ -281,16 +402,5 @@ def _main(given: list[str], *, with_builtin: bool) -> NoReturn:
     sys.exit(code)
 
 
-def _for_rust(described: _Type) -> tuple[Any, ...]:
-    return (
-        described.name,
-        described.doc,
-        [(port.name, _port_doc(port), port.dtype, port.like) for port in described.inputs],
-        [(port.name, _port_doc(port), port.dtype, port.like) for port in described.outputs],
-        [(param.name, "", param.kind, param.default) for param in described.params],
-        described.make,
-    )
-
-
-def _port_doc(port: _Port) -> str:
-    return "arrays of any type" if port.dtype is None else f"arrays of {port.dtype}"
+def _for_rust(described: _Type) -> tuple[str, Callable[..., Any]]:
+    return json.dumps(described.spec), described.make

@@ -1,6 +1,6 @@
 from collections.abc import AsyncIterator, Iterator, Sequence
-from types import TracebackType
-from typing import Any, Literal, Self, final
+from types import GenericAlias, TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar, final
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -21,6 +21,7 @@ __all__ = [
     "Loan",
     "MillpondError",
     "NotAnsweredError",
+    "Out",
     "Output",
     "Pond",
     "PondExistsError",
@@ -40,7 +41,9 @@ __all__ = [
     "_align",
     "_align_linear",
     "_align_window",
+    "_check_spec",
     "_close_all",
+    "_dtype_name",
     "_log",
     "_main",
     "ponds",
@@ -184,7 +187,7 @@ class Input:
 class Output:
     def loan(
         self,
-        shape: int | Sequence[int],
+        shape: int | Sequence[int] | Frame,
         dtype: DTypeLike | None = None,
         *,
         stamp: _Stamp = None,
@@ -213,6 +216,20 @@ class Output:
         traceback: TracebackType | None = None,
     ) -> None: ...
 
+_Scalar = TypeVar("_Scalar")
+
+@final
+class Out(Generic[_Scalar]):
+    def __new__(cls, dtype: DTypeLike | None = None, *, name: str = "out") -> Self: ...
+    @classmethod
+    def __class_getitem__(cls, item: Any) -> GenericAlias: ...
+    def loan(
+        self, shape: int | Sequence[int] | Frame, dtype: DTypeLike | None = None, *, stamp: _Stamp = None
+    ) -> Loan: ...
+    def send(self, item: Frame | Loan | ArrayLike, *, stamp: _Stamp = None) -> None: ...
+    @property
+    def sent(self) -> list[NDArray[Any]]: ...
+
 @final
 class Subscription:
     def receive(self, timeout: float | None = None) -> Message: ...
@@ -240,7 +257,7 @@ class _Builder:
 
 @final
 class _Graph:
-    def __new__(cls, path: str, text: str, types: Sequence[tuple[Any, ...]]) -> Self: ...
+    def __new__(cls, path: str, text: str, types: Sequence[tuple[str, Any]]) -> Self: ...
     @property
     def name(self) -> str: ...
     @property
@@ -326,8 +343,10 @@ class Pond:
 
 def ponds() -> list[tuple[str, list[int]]]: ...
 def _close_all() -> None: ...
+def _check_spec(spec: str) -> None: ...
+def _dtype_name(dtype: DTypeLike) -> str: ...
 def _log(level: int, text: str) -> None: ...
-def _main(types: Sequence[tuple[Any, ...]], arguments: Sequence[str], with_builtin: bool) -> int: ...
+def _main(types: Sequence[tuple[str, Any]], arguments: Sequence[str], with_builtin: bool) -> int: ...
 def _align(
     streams: Sequence[Sequence[int]], policy: str, tolerance_ns: int | None, reference: int
 ) -> list[list[int]]: ...
