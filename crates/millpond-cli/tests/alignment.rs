@@ -145,6 +145,37 @@ mark_degraded = true
     )
 }
 
+#[test]
+fn a_filter_that_lets_nothing_through_keeps_nobody_waiting_though_it_is_killed() {
+    // Of the events one in a million goes on, through three more blocks: without a timeout, rows would wait for the next one.
+    let text = clock_and_sensor("policy = \"nearest\"\nmax_distance_ms = 1")
+        .replace("sensor -> table.sensor", "sensor -> rare -> louder -> route; route.rest -> table.sensor")
+        .replace("timeout_ms = 300.0\n", "")
+        .replace(
+            "[blocks]",
+            "[blocks]\nrare = { type = \"keep-one-in-n\", n = 1000000, unit = \"buffers\" }\nlouder = { type = \"gain\", k = 1.0 }\n\
+             route = { type = \"router\", outputs = [\"rest\", \"nowhere\"], select = \"rest\" }\nnull = { type = \"null-sink\" }",
+        )
+        .replace("; route.rest -> table.sensor", "\", \"route.rest -> table.sensor\", \"route.nowhere -> null");
+    let mut run = start(&text, &["--duration", "1h"]);
+    wait_until("rows are written", || lines(&run) > 50);
+    for victim in ["rare", "louder", "route", "rare"] {
+        let pid = run.pid_of(victim);
+        kill(pid, Signal::KILL);
+        wait_until("it is started again", || run.pid_of(victim) != pid);
+        let rows = lines(&run);
+        wait_until("rows come", || lines(&run) > rows + 50);
+    }
+    run.signal(Signal::INT);
+    let end = ended(run).rows("rows.csv");
+    assert!(end.column("degraded").iter().all(|mark| *mark == 0.0), "nobody was left out");
+    // The first event, and at most one after each restart of the one that counts them.
+    let known = end.column("sensor.0").len();
+    assert!((1..=3).contains(&known), "{known} values of the sensor");
+    let times = end.column("time");
+    assert!(times.is_sorted_by(|earlier, later| later - earlier < 0.011), "no moment is missing");
+}
+
 /// Sets a parameter of the block `table`, from another process.
 fn set(run: &Pipeline, param: &str, value: &str) -> End {
     run.another(&["set", "degraded", "table", param, value])

@@ -4,6 +4,7 @@ use crate::cell::{Cell, Close};
 use crate::error::{from_pond, from_receive};
 use crate::format::Format;
 use crate::frame::Frame;
+use crate::stamp::Timestamp;
 use crate::wait::{self, Step};
 use millpond_shm::{Buffer, Input as Port, Pond, ReceiveError, Waiter};
 use pyo3::exceptions::PyTimeoutError;
@@ -138,6 +139,13 @@ impl Input {
     #[getter]
     fn queued(&self) -> PyResult<u64> {
         self.cell.with(|receiver| Ok(receiver.port.queued()))
+    }
+
+    /// How far the stream has come as its senders promise, when everything sent before has been received: nothing earlier will
+    /// come, apart from the stream's disorder. `None`: unknown.
+    #[getter]
+    fn bound(&self) -> PyResult<Option<Timestamp>> {
+        self.cell.with(|receiver| Ok(receiver.port.bound().and_then(Timestamp::from_stamp)))
     }
 
     /// Number of connections now.

@@ -280,6 +280,20 @@ impl Output {
         self.cell.with(|sender| Ok(sender.sequence))
     }
 
+    /// Promises that nothing earlier than `bound` will be sent, apart from the disorder that the stream may have: who puts streams
+    /// together by time need not wait for this one. `bound` is as `stamp` in `send`. A promise outlives the process and is
+    /// never taken back: an earlier one changes nothing.
+    fn advance(&self, bound: &Bound<'_, PyAny>) -> PyResult<()> {
+        let bound = match stamp::wish(Some(bound))? {
+            Wish::Stamp(stamp) => stamp,
+            Wish::AtPublishing => Timestamp::now(),
+        };
+        self.cell.with(|sender| {
+            sender.port.advance(bound);
+            Ok(())
+        })
+    }
+
     /// Ends the stream: every receiver gets the end after the last frame. Sending afterwards goes on with the stream.
     fn finish(&self, py: Python<'_>) -> PyResult<()> {
         py.detach(|| {

@@ -327,3 +327,16 @@ def test_timestamps() -> None:
         assert Timestamp.absolute(5) < Timestamp.relative(6)
     with pytest.raises(ValueError, match="positive fraction"):
         Timestamp.sample(1, 0)
+
+
+def test_a_bound_is_seen_behind_what_was_sent_before(pond: millpond.Pond) -> None:
+    pond.connect("a.out", "b.in")
+    with pond.output("a.out") as out, pond.input("b.in") as port:
+        assert port.bound is None
+        out.send(np.arange(3), stamp=5)
+        out.advance(9)
+        assert port.bound is None
+        port.receive().release()
+        assert port.bound == millpond.Timestamp.absolute(9)
+        out.advance(millpond.Timestamp.absolute(7))
+        assert port.bound == millpond.Timestamp.absolute(9)

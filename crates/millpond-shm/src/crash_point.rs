@@ -49,6 +49,7 @@ crash_points! {
     CloseHeadMoved = "close with redelivery: head moved past what is held, before the port is left",
     Released = "release: token cleared",
     ExhaustedCounted = "allocate: nothing free, and counted",
+    BoundStored = "advance a stream's bound: stored, before the doorbell",
     EndStored = "end the stream: final position stored, before the doorbell",
     SleepAnnounced = "wait: asleep announced, before the futex",
     SleepOver = "wait: woken, before asleep is cleared",

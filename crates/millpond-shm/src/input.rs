@@ -5,10 +5,11 @@ use crate::buffer::Buffer;
 use crate::control::{ATTACHED, LANE_CLOSING, LEFT, NEVER};
 use crate::lane::{End, Taken};
 use crate::layout::PortRecord;
-use crate::ports::{LaneEnd, StreamFormat};
+use crate::ports::{LaneEnd, StreamFormat, stored_bound};
 use crate::redelivery::Finisher;
 use crate::registry::port_name;
 use crate::sync::Ordering;
+use crate::timestamp::Timestamp;
 use crate::token::{Cell, REDELIVERED};
 use crate::waiter::{Waiter, Woken};
 use std::sync::Arc;
@@ -63,6 +64,8 @@ struct Lane {
     finisher: Option<Arc<Finisher>>,
     /// The sender's presence word that was last told of.
     told: u32,
+    /// The sender's promise when it was last looked at.
+    seen_bound: Option<Timestamp>,
     ended: bool,
     broken: bool,
 }
@@ -81,6 +84,8 @@ pub struct Input {
     /// One connection, exclusive, without redelivery, sound: the case whose receiving is small enough to be inlined.
     simple: bool,
     redeliver: bool,
+    /// Somebody asks for the streams' bounds: a new one is news.
+    follows_bounds: bool,
     waiter: Waiter,
     /// Why the last call gave no buffer; see `take_simply` for why it is not simply returned.
     error: Option<ReceiveError>,
@@ -106,6 +111,7 @@ impl Input {
             turn: 0,
             simple: false,
             redeliver,
+            follows_bounds: false,
             waiter,
             error: None,
         }
@@ -290,6 +296,36 @@ impl Input {
         self.lanes.iter().map(waiting).sum()
     }
 
+    /// The moment up to which the stream has come, if that is known and everything sent before has been received: what comes from now on
+    /// is not earlier, apart from the stream's disorder. Of several connections the earliest counts; those that have ended do not.
+    ///
+    /// From the first call on, a new bound counts as [news](Input::has_news).
+    pub fn bound(&mut self) -> Option<Timestamp> {
+        self.follows_bounds = true;
+        self.refresh().ok()?;
+        let pond = self.session.attachment();
+        let mut earliest: Option<Timestamp> = None;
+        for lane in self.lanes.iter_mut().filter(|lane| !lane.broken && !lane.is_at_end()) {
+            // Read first: what was published before it is received before it counts.
+            lane.seen_bound = lane.stored_bound(pond);
+            if lane.end.lane.published(lane.position()).is_some() {
+                return None;
+            }
+            let bound = lane.seen_bound?;
+            earliest = Some(match earliest {
+                None => bound,
+                Some(other) => {
+                    if bound.partial_cmp(&other)?.is_lt() {
+                        bound
+                    } else {
+                        other
+                    }
+                }
+            });
+        }
+        earliest
+    }
+
     /// Number of connections now.
     pub fn connections(&mut self) -> usize {
         let _ = self.refresh();
@@ -302,6 +338,10 @@ impl Input {
         self.session.is_forked()
             || self.port.epoch.load(Ordering::Acquire) != self.epoch
             || self.lanes.iter().any(Lane::has_news)
+            || self.follows_bounds && {
+                let pond = self.session.attachment();
+                self.lanes.iter().any(|lane| lane.stored_bound(pond) != lane.seen_bound)
+            }
     }
 
     /// No lane had an entry: tells what else there is to tell.
@@ -400,7 +440,7 @@ impl Lane {
     fn new(end: LaneEnd, redeliver: bool) -> Lane {
         let next = end.record.head.load(Ordering::Acquire);
         let finisher = (redeliver && !end.shared).then(|| Arc::new(Finisher::new(&end)));
-        Lane { end, next, finisher, told: 0, ended: false, broken: false }
+        Lane { end, next, finisher, told: 0, seen_bound: None, ended: false, broken: false }
     }
 
     /// The lane is somebody else's from now on: buffers taken from it that are still held must not move its head.
@@ -553,6 +593,10 @@ impl Lane {
                 && (self.end.lane.published(self.position()).is_some()
                     || self.unsaid_loss().is_some()
                     || (!self.ended && self.is_at_end()))
+    }
+
+    fn stored_bound(&self, pond: &'static Attachment) -> Option<Timestamp> {
+        stored_bound(pond.control.port(self.end.record.from_port.load(Ordering::Relaxed))?)
     }
 
     fn is_at_end(&self) -> bool {

@@ -280,6 +280,8 @@ shared! {
         unconnected: AtomicU64,
         /// Entries dropped because their connection was removed. Lock holder.
         dropped_at_disconnect: AtomicU64,
+        /// Nothing earlier than this will be sent, apart from the stream's disorder: nanoseconds. The producer.
+        bound: AtomicU64,
         /// Dtype, dimensions and shape of the stream, rate as numerator and denominator in Hz (0: none). Lock holder.
         dtype: AtomicU32,
         /// Number of dimensions that are fixed. Lock holder.
@@ -290,6 +292,8 @@ shared! {
         rate: [AtomicU32; 2],
         /// 1: the format has been given. Lock holder, stored last.
         has_format: AtomicU32,
+        /// What `bound` counts from: 0 it says nothing, 1 since 1970, 2 since the stream's start. The producer, stored after it.
+        bound_kind: AtomicU32,
         /// Rest of the stream's format as text. Lock holder.
         description: LongText,
         /// The port's name within its block. Lock holder.

@@ -7,7 +7,7 @@ use crate::control::{DIED, LANE_ACTIVE, SHARED};
 use crate::error::Result;
 use crate::lane::End;
 use crate::layout::{MAX_CONSUMERS, PortRecord};
-use crate::ports::{LaneEnd, OnReceiverDeath, Policy};
+use crate::ports::{LaneEnd, OnReceiverDeath, Policy, bound_words};
 use crate::registry::port_name;
 use crate::sync::{Ordering, fence};
 use crate::timestamp::Timestamp;
@@ -342,6 +342,33 @@ impl Output {
     pub fn connections(&mut self) -> usize {
         let _ = self.refresh();
         self.lanes.len()
+    }
+
+    /// Promises that nothing earlier than `bound` will be sent any more, apart from the disorder that the stream may have: as a buffer
+    /// stamped one nanosecond before would, without sending one. Receivers ask for it with [`Input::bound`](crate::Input::bound). A
+    /// promise is never taken back: an earlier one changes nothing, nor does [`Timestamp::None`].
+    ///
+    /// # Crash safety
+    /// One word in the port: it outlives the process, and a successor's earlier promises change nothing.
+    pub fn advance(&mut self, bound: Timestamp) {
+        let Some((kind, ns)) = bound_words(bound) else { return };
+        if self.session.is_forked() || self.refresh().is_err() {
+            return;
+        }
+        let port = self.port;
+        let is_same_kind = port.bound_kind.load(Ordering::Relaxed) == kind;
+        if is_same_kind && port.bound.load(Ordering::Relaxed) as i64 >= ns {
+            return;
+        }
+        if !is_same_kind {
+            port.bound_kind.store(0, Ordering::Release);
+        }
+        // Release: whoever sees the promise sees all that was published before it.
+        port.bound.store(ns as u64, Ordering::Release);
+        port.bound_kind.store(kind, Ordering::Release);
+        crash_point!(BoundStored);
+        let pond = self.session.attachment();
+        self.lanes.iter().for_each(|lane| lane.ring(pond));
     }
 
     /// Ends the stream: every receiver gets the end after the last buffer. Sending afterwards goes on with the stream.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::attachment::Attachment;
 use crate::control::SHARED;
 use crate::lane::Lane;
-use crate::layout::LaneRecord;
+use crate::layout::{LaneRecord, PortRecord};
 use crate::sync::Ordering;
+use crate::timestamp::Timestamp;
 use crate::types::DType;
 use crate::waiter::{Wait, Waiter};
 use serde::Serialize;
@@ -121,3 +122,25 @@ impl LaneEnd {
         })
     }
 }
+
+/// What the words of a stream's bound hold for a promise: the kind, and nanoseconds.
+pub(crate) fn bound_words(bound: Timestamp) -> Option<(u32, i64)> {
+    let kind = if matches!(bound, Timestamp::Absolute(_)) { BOUND_ABSOLUTE } else { BOUND_RELATIVE };
+    Some((kind, bound.to_ns(None)?))
+}
+
+/// The promise of an output port.
+pub(crate) fn stored_bound(port: &PortRecord) -> Option<Timestamp> {
+    // The kind before and after: the number belongs to it only if nobody changed it in between.
+    let kind = port.bound_kind.load(Ordering::Acquire);
+    let ns = port.bound.load(Ordering::Acquire) as i64;
+    match kind {
+        _ if port.bound_kind.load(Ordering::Acquire) != kind => None,
+        BOUND_ABSOLUTE => Some(Timestamp::Absolute(ns)),
+        BOUND_RELATIVE => Some(Timestamp::Relative(ns)),
+        _ => None,
+    }
+}
+
+const BOUND_ABSOLUTE: u32 = 1;
+const BOUND_RELATIVE: u32 = 2;

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use millpond_shm::{Buffer, BufferMut, ConnectionInfo, DType, Monitor, Pond, StreamFormat};
+use millpond_shm::{Buffer, BufferMut, ConnectionInfo, DType, Monitor, Pond, StreamFormat, Timestamp};
 
 use crate::allocation::SharedAllocator;
 use crate::block::{Pause, WorkResult};
@@ -33,6 +33,8 @@ pub struct Io {
     pub(crate) statistics: Statistics,
     party: Party,
     pond: Pond,
+    /// Some output follows an input.
+    follows: bool,
     /// No buffer was free.
     starved: bool,
     /// For so many bytes, the last time.
@@ -54,18 +56,24 @@ impl Io {
         pond.declare_block(block, spec.name())?;
         let statistics = Statistics::new(pond.block_counters(block)?);
         let inputs = spec.inputs(&params).into_iter();
-        let inputs =
+        let mut inputs: Vec<InputPort> =
             inputs.map(|port| InputPort::open(pond, block, port, &party.waiter)).collect::<Result<_>>()?;
+        let mut followed: Vec<String> = Vec::new();
         let published = if statistics.starts() > 1 { published(pond, block)? } else { Vec::new() };
         let outputs = spec.outputs(&params).into_iter().map(|port| {
+            followed.extend(port.follows.clone());
             let published =
                 published.iter().find(|(name, _)| name == port.name()).map_or(0, |(_, count)| *count);
             OutputPort::new(block, port, published)
         });
+        let outputs = outputs.collect();
+        let is_followed = |port: &&mut InputPort| followed.iter().any(|name| name == port.spec.name());
+        inputs.iter_mut().filter(is_followed).for_each(InputPort::follow);
         Ok(Self {
             block: block.to_owned(),
             control: Control::open(pond, block, spec, &mut params, &party.waiter)?,
-            outputs: outputs.collect(),
+            outputs,
+            follows: !followed.is_empty(),
             params,
             params_changed: true,
             inputs,
@@ -232,6 +240,36 @@ impl Io {
         self.sent_bytes += buffer.len();
         self.outputs[index].send(buffer, &mut self.statistics)?;
         Ok(())
+    }
+
+    /// Promises that nothing earlier than `bound` will be sent on `output` any more, apart from the disorder that its stream may have:
+    /// what receivers learn from a buffer, without one, so that those who put streams together need not wait for this
+    /// one. It comes behind all that was sent, and outlives the process; an earlier bound than before changes nothing. What is
+    /// sent earlier than promised is late. An output that [`follows`](crate::Port::follows) an input does it by itself.
+    pub fn advance(&mut self, output: &str, bound: Timestamp) {
+        let index = self.output_index(output);
+        self.outputs[index].advance(bound);
+    }
+
+    /// How far an input's stream has come: nothing earlier will come behind what was taken, apart from the stream's disorder. From buffers,
+    /// and from what its sender [promises](Io::advance). A block that was told `NeedInput` is called again when that changes.
+    pub fn bound(&mut self, input: &str) -> Option<Timestamp> {
+        self.input(input).come_to()
+    }
+
+    /// Outputs that follow an input tell how far that has come.
+    #[inline]
+    pub(crate) fn carry_bounds(&mut self) {
+        if self.follows {
+            for output in &mut self.outputs {
+                if let Some(input) = &output.spec.follows
+                    && let Some(input) = self.inputs.iter_mut().find(|port| port.spec.name() == input)
+                    && let Some(bound) = input.come_to()
+                {
+                    output.advance(bound);
+                }
+            }
+        }
     }
 
     /// To wait until something can be read from `fd`, a socket or pipe: return the pause, and read without blocking when called

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use millpond_shm::{
-    Buffer, Input, InputConfig, Output, OutputConfig, Pond, ReceiveError, SendReason, StreamFormat, Wait,
-    Waiter,
+    Buffer, Input, InputConfig, Output, OutputConfig, Pond, ReceiveError, SendReason, StreamFormat,
+    Timestamp, Wait, Waiter,
 };
 
 use crate::error::{Error, Result};
@@ -29,6 +29,11 @@ pub(crate) struct InputPort {
     /// The block leaves: the port has ended when its connections, which are being undone, are gone.
     leaves: bool,
     format: Option<StreamFormat>,
+    /// Nothing earlier than this comes after what was taken, apart from disorder. Kept up to date from the first question on.
+    come_to: Option<Timestamp>,
+    /// `come_to` before the last buffer was taken.
+    came_from: Option<Timestamp>,
+    is_followed: bool,
 }
 
 impl InputPort {
@@ -47,13 +52,36 @@ impl InputPort {
             remaining: None,
             leaves: false,
             format: None,
+            come_to: None,
+            came_from: None,
+            is_followed: false,
         })
     }
 
     /// The next buffer, if there is one.
     pub(crate) fn take(&mut self, statistics: &mut Statistics) -> Result<Option<Buffer>> {
         self.peek(statistics)?;
+        if self.is_followed
+            && let Some(buffer) = &self.next
+        {
+            self.came_from = self.come_to;
+            self.come_to = later_of(self.come_to, behind(buffer.timestamp()));
+        }
         Ok(self.next.take())
+    }
+
+    /// From now on the port keeps up with how far its stream has come.
+    pub(crate) fn follow(&mut self) {
+        self.is_followed = true;
+    }
+
+    /// How far the stream has come with what was taken, and with what its sender has said while nothing waits.
+    pub(crate) fn come_to(&mut self) -> Option<Timestamp> {
+        self.is_followed = true;
+        if self.next.is_none() && !self.ended {
+            self.come_to = later_of(self.come_to, self.input.bound());
+        }
+        self.come_to
     }
 
     /// Sees to it that [`next`](InputPort::next) is there, if anything is.
@@ -100,6 +128,7 @@ impl InputPort {
     /// Gives a buffer back that was taken but could not be worked on yet.
     pub(crate) fn put_back(&mut self, buffer: Buffer) {
         self.next = Some(buffer);
+        self.come_to = self.came_from;
     }
 
     /// From now on takes only what is queued already, then behaves as if the stream had ended.
@@ -160,6 +189,10 @@ pub(crate) struct OutputPort {
     pending: VecDeque<Buffer>,
     /// The first pending buffer has as many references as it can have. Nobody rings when one goes.
     crowded: bool,
+    /// What the last buffer, or the block, has told of how far the stream has come.
+    told: Option<Timestamp>,
+    /// To be told when nothing is pending any more.
+    untold: Option<Timestamp>,
     /// Number that the next new buffer carries.
     pub(crate) next_sequence: u64,
 }
@@ -174,6 +207,8 @@ impl OutputPort {
             output: None,
             pending: VecDeque::new(),
             crowded: false,
+            told: None,
+            untold: None,
             next_sequence: published,
         }
     }
@@ -198,6 +233,9 @@ impl OutputPort {
     }
 
     pub(crate) fn send(&mut self, buffer: Buffer, statistics: &mut Statistics) -> Result<()> {
+        if self.spec.follows.is_some() {
+            self.told = later_of(self.told, behind(buffer.timestamp()));
+        }
         self.pending.push_back(buffer);
         self.flush(statistics).map(drop)
     }
@@ -224,7 +262,23 @@ impl OutputPort {
                 },
             }
         }
+        if let Some(bound) = self.untold.take() {
+            output.advance(bound);
+        }
         Ok(true)
+    }
+
+    /// Tells receivers how far the stream has come, behind all that was sent.
+    pub(crate) fn advance(&mut self, bound: Timestamp) {
+        let told = later_of(self.told, Some(bound));
+        if told == self.told {
+            return;
+        }
+        self.told = told;
+        match &mut self.output {
+            Some(output) if self.pending.is_empty() => output.advance(bound),
+            _ => self.untold = Some(bound),
+        }
     }
 
     /// A send would not have to wait for the receivers.
@@ -252,6 +306,24 @@ impl OutputPort {
         if let Some(output) = &mut self.output {
             output.finish();
         }
+    }
+}
+
+/// What a stream has come to behind a buffer with this stamp.
+fn behind(stamp: Timestamp) -> Option<Timestamp> {
+    let next_ns = stamp.to_ns(None)?.saturating_add(1);
+    Some(match stamp {
+        Timestamp::Absolute(_) => Timestamp::Absolute(next_ns),
+        _ => Timestamp::Relative(next_ns),
+    })
+}
+
+/// The later one; of two that cannot be compared the new one.
+fn later_of(old: Option<Timestamp>, new: Option<Timestamp>) -> Option<Timestamp> {
+    match (old, new) {
+        (Some(old), Some(new)) if old >= new => Some(old),
+        (old, None) => old,
+        (_, new) => new,
     }
 }
 

@@ -300,7 +300,11 @@ impl Runner {
             if self.heeded >= Urgency::EndOfStream && self.io.inputs.is_empty() {
                 return self.finish();
             }
-            match self.block.work(&mut self.io) {
+            let done = self.block.work(&mut self.io);
+            if matches!(done, Ok(()) | Err(Pause::NeedInput | Pause::Until(_))) {
+                self.io.carry_bounds();
+            }
+            match done {
                 Ok(()) => {}
                 Err(Pause::NeedInput) if self.io.expects_nothing() => return self.finish(),
                 Err(Pause::NeedInput) if !self.io.inputs.iter().any(InputPort::found_empty) => {

@@ -134,6 +134,8 @@ pub struct Port {
     pub(crate) shape: Vec<String>,
     /// Output: the input whose format it has.
     pub(crate) like: Option<String>,
+    /// Output: the input whose time it carries on.
+    pub(crate) follows: Option<String>,
     pub(crate) optional: bool,
     pub(crate) depth: Option<u32>,
     pub(crate) policy: Option<Policy>,
@@ -150,6 +152,7 @@ impl Port {
             dtypes: Vec::new(),
             shape: Vec::new(),
             like: None,
+            follows: None,
             optional: false,
             depth: None,
             policy: None,
@@ -178,6 +181,16 @@ impl Port {
     /// An output that sends streams of the same format as the input port `input`.
     pub fn like(mut self, input: &str) -> Self {
         self.like = Some(input.into());
+        self
+    }
+
+    /// An output on which time goes by as on the input port `input`, even while nothing is sent: receivers learn how far the block has
+    /// come (see [`Io::advance`](crate::Io::advance)). Only for blocks that have done with what they took whenever
+    /// [`work`](crate::Block::work) returns anything but [`OutputFull`](crate::Pause::OutputFull) or
+    /// [`Event`](crate::Pause::Event): it was sent, or never will be, and nothing is stamped earlier than the buffer that
+    /// it came from. What arrives earlier than was told is late.
+    pub fn follows(mut self, input: &str) -> Self {
+        self.follows = Some(input.into());
         self
     }
 
@@ -212,6 +225,11 @@ impl Port {
     /// The input whose kind of stream an output has.
     pub fn like_input(&self) -> Option<&str> {
         self.like.as_deref()
+    }
+
+    /// The input whose time an output carries on.
+    pub fn follows_input(&self) -> Option<&str> {
+        self.follows.as_deref()
     }
 
     /// Whether the block can do without.

@@ -78,6 +78,8 @@ struct PortJson {
     shape: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     like: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    follows: Option<String>,
     #[serde(default)]
     optional: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -261,6 +263,7 @@ impl From<&Port> for PortJson {
             dtypes: port.dtypes.iter().map(|dtype| dtype.name().to_owned()).collect(),
             shape: port.shape.clone(),
             like: port.like.clone(),
+            follows: port.follows.clone(),
             optional: port.optional,
             depth: port.depth,
             policy: port.policy.and_then(policy),
@@ -287,6 +290,7 @@ impl TryFrom<PortJson> for Port {
             doc: json.doc,
             shape: json.shape,
             like: json.like,
+            follows: json.follows,
             optional: json.optional,
             depth: json.depth,
             one_for_each: json.one_for_each,

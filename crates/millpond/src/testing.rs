@@ -184,6 +184,18 @@ impl Bench {
         }
     }
 
+    /// Tells how far an input's stream has come without a buffer, once its format has been stated.
+    pub fn advance(&mut self, input: &str, bound: Timestamp) {
+        if let Some(output) = self.feed(input) {
+            output.advance(bound);
+        }
+    }
+
+    /// How far the block has told that an output's stream has come, behind what was [pulled](Bench::pull).
+    pub fn bound(&mut self, output: &str) -> Option<Timestamp> {
+        self.drain(output).bound()
+    }
+
     /// Lets the block work until it needs input or room in its outputs, or is done. A block that waits for a moment is waited for.
     ///
     /// # Errors

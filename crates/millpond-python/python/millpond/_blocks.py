@@ -51,12 +51,13 @@ class _Port:
     optional: bool = False
     """An input that need not be connected."""
 
-    def spec(self, like: str | None = None) -> dict[str, Any]:
+    def spec(self, like: str | None = None, follows: str | None = None) -> dict[str, Any]:
         if self.dtype is not None:
             return {
                 "name": self.name,
                 "doc": f"arrays of {self.dtype}",
                 "dtypes": [_millpond._dtype_name(self.dtype)],
+                "follows": follows,
                 "optional": self.optional,
             }
         return {"name": self.name, "doc": "arrays of any type", "like": like, "optional": self.optional}
@@ -160,11 +161,13 @@ def _read(target: Callable[..., Any]) -> _Type:
         elif is_class and parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
             raise TypeError(f"parameters are keyword-only, found `{parameter.name}`: put a `*` before it")
     like = next((port.name for port in inputs if not port.optional), None)
+    # An array that is returned has the stamp of the one input's frame; what is sent otherwise may have any.
+    follows = inputs[0].name if len(inputs) == 1 else None
     spec = {
         "type": _type_name(target.__name__),
         "doc": (inspect.getdoc(target) or "").split("\n")[0].rstrip("."),
         "inputs": [port.spec() for port in inputs],
-        "outputs": [port.spec(like) for port in passed + returned],
+        "outputs": [port.spec(like) for port in passed] + [port.spec(like, follows) for port in returned],
         "params": params,
     }
     _millpond._check_spec(json.dumps(spec))

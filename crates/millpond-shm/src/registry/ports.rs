@@ -39,7 +39,7 @@ impl Registry<'_> {
             .ok_or_else(|| self.full("port", MAX_PORTS, "remove blocks that are gone"))?;
         record.block.store(block, Ordering::Relaxed);
         record.name.store(name);
-        for word in [&record.shared, &record.redeliver, &record.has_format] {
+        for word in [&record.shared, &record.redeliver, &record.has_format, &record.bound_kind] {
             word.store(0, Ordering::Relaxed);
         }
         record.depth.store(DEFAULT_DEPTH, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use crate::support::Parent;
 use millpond_shm::crash_point::{self, CrashPoint, Then};
 use millpond_shm::{
     BlockCounters, Buffer, BufferMut, ConnectionConfig, Input, InputConfig, Level, OnReceiverDeath, Output,
-    OutputConfig, Policy, Pond, PondConfig, PoolConfig, ReceiveError, Role, Wait,
+    OutputConfig, Policy, Pond, PondConfig, PoolConfig, ReceiveError, Role, Timestamp, Wait,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -131,6 +131,7 @@ impl Actor {
             ["output", port] => self.open_output(port),
             ["input", port, mode] => self.open_input(port, mode),
             ["close", port] => self.close(port),
+            ["advance", port, ns] => self.output(port).advance(Timestamp::Relative(number(ns) as i64)),
             ["send", port, first, count] => self.send(port, number(first), number(count)),
             ["offer", port, sequence] => self.offer(port, number(sequence)),
             ["send-kept", port, first, count] => self.send_kept(port, number(first), number(count)),

@@ -9,6 +9,7 @@ pub const ALL: &[Scenario] = &[
     FAN_OUT,
     BATCH,
     KEPT,
+    ADVANCE,
     FINISH,
     DROP_OLDEST,
     DROP_OLDEST_RACING,
@@ -66,6 +67,21 @@ const KEPT: Scenario = Scenario {
     action: &["send-kept victim.out 0 5"],
     during: nothing,
     after: |run| stream_goes_on(run, &["keeper.in"]),
+};
+
+const ADVANCE: Scenario = Scenario {
+    name: "advance the bound",
+    keeper: &[
+        "connect victim.out keeper.left 8 block",
+        "connect victim.out keeper.right 8 block",
+        "input keeper.left plain",
+        "input keeper.right plain",
+    ],
+    victim: &["attach", "output victim.out"],
+    meanwhile: &["follow keeper.left", "follow keeper.right"],
+    action: &["advance victim.out 7", "send victim.out 0 2", "advance victim.out 9"],
+    during: nothing,
+    after: |run| stream_goes_on(run, &["keeper.left", "keeper.right"]),
 };
 
 const FINISH: Scenario = Scenario {

@@ -361,6 +361,14 @@ impl<T, P: Policy<T>> Aligner<T, P> {
         self.inputs.ports[port].bound_ns
     }
 
+    /// How a port is treated.
+    ///
+    /// # Panics
+    /// If there is no such port.
+    pub fn port_config(&self, port: usize) -> &PortConfig {
+        &self.inputs.ports[port].config
+    }
+
     /// What has happened on a port.
     ///
     /// # Panics

@@ -18,7 +18,7 @@ blocks.file = { type = "wav-sink", path = "clipped.wav" }
 "#,
             )
             .input(Port::new("in", "samples").dtypes(REAL))
-            .output(Port::new("out", "the samples, limited").like("in"))
+            .output(Port::new("out", "the samples, limited").like("in").follows("in"))
             .param(Param::float("min", "the smallest value").default(-1.0))
             .param(Param::float("max", "the largest value").default(1.0))
     }

@@ -17,7 +17,7 @@ blocks.sink = { type = "null-sink" }
 "#,
             )
             .input(Port::new("in", "any stream"))
-            .output(Port::new("out", "the copies").like("in"))
+            .output(Port::new("out", "the copies").like("in").follows("in"))
     }
 
     fn new(_: &Params) -> Result<Self> {

@@ -17,7 +17,7 @@ blocks.file = { type = "wav-sink", path = "louder.wav" }
 "#,
             )
             .input(Port::new("in", "samples").dtypes(REAL))
-            .output(Port::new("out", "the samples times k").like("in"))
+            .output(Port::new("out", "the samples times k").like("in").follows("in"))
             .param(Param::float("k", "the factor").default(1.0).range(-1e9, 1e9))
     }
 

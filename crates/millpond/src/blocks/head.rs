@@ -25,7 +25,7 @@ blocks.file = { type = "wav-sink", path = "intro.wav" }
 "#,
             )
             .input(Port::new("in", "any stream"))
-            .output(Port::new("out", "its beginning").like("in"))
+            .output(Port::new("out", "its beginning").like("in").follows("in"))
             .param(Param::int("frames", "frames to pass").range(0.0, f64::INFINITY))
     }
 

@@ -29,7 +29,7 @@ blocks.table = { type = "csv-sink", path = "cpu.csv" }
 "#,
             )
             .input(Port::new("in", "any stream"))
-            .output(Port::new("out", "every n-th").like("in"))
+            .output(Port::new("out", "every n-th").like("in").follows("in"))
             .param(Param::int("n", "one of how many is kept").range(1.0, 1e9).fixed())
             .param(Param::one_of("unit", "what is counted", &["frames", "buffers"]).default("frames").fixed())
     }
@@ -88,6 +88,27 @@ blocks.table = { type = "csv-sink", path = "cpu.csv" }
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_out_has_gone_by_all_the_same() {
+        let mut bench = Bench::of::<KeepOneInN>(&[("n", 10.into()), ("unit", "buffers".into())]).unwrap();
+        bench.push_at("in", 100, &[0.0]).unwrap();
+        bench.run().unwrap();
+        assert!(bench.pull_buffer("out").unwrap().is_some());
+        // The buffer itself has told that.
+        assert_eq!(bench.bound("out"), None);
+        bench.push_at("in", 200, &[0.0]).unwrap();
+        bench.run().unwrap();
+        assert_eq!(bench.bound("out"), Some(Timestamp::Absolute(201)));
+        // A stream that is out of order does not take its promise back.
+        bench.push_at("in", 150, &[0.0]).unwrap();
+        bench.run().unwrap();
+        assert_eq!(bench.bound("out"), Some(Timestamp::Absolute(201)));
+        // What the sender promises is carried on, too.
+        bench.advance("in", Timestamp::Absolute(500));
+        bench.run().unwrap();
+        assert_eq!(bench.bound("out"), Some(Timestamp::Absolute(500)));
+    }
     use crate::testing::Bench;
 
     #[test]

@@ -40,7 +40,7 @@ blocks.lines = { type = "print" }
 "#,
             )
             .input(Port::new("in", "any stream"))
-            .output(Port::new("out", "the same").like("in"))
+            .output(Port::new("out", "the same").like("in").follows("in"))
             .output(Port::new("rates", "buffers, frames and bytes a second").dtypes([DType::F64]).shape(["3"]))
             .param(Param::float("interval_s", "time between two rows").default(1.0).range(1e-3, 1e6).unit("s").fixed())
     }

@@ -27,7 +27,7 @@ blocks.right = { type = "null-sink" }
 "#,
             )
             .input(Port::new("in", "any stream"))
-            .output(Port::one_for_each("outputs", "a part of the stream").like("in"))
+            .output(Port::one_for_each("outputs", "a part of the stream").like("in").follows("in"))
             .param(Param::names("outputs", "names of the outputs"))
             .param(Param::text("select", "the output for all buffers; without it, they take turns").optional())
     }

@@ -26,7 +26,7 @@ blocks.file = { type = "wav-sink", path = "without-intro.wav" }
 "#,
             )
             .input(Port::new("in", "any stream"))
-            .output(Port::new("out", "all behind its beginning").like("in"))
+            .output(Port::new("out", "all behind its beginning").like("in").follows("in"))
             .param(Param::int("frames", "frames to leave out").range(0.0, f64::INFINITY))
     }
 

@@ -540,6 +540,29 @@ mod tests {
     }
 
     #[test]
+    fn an_input_that_has_nothing_to_say_keeps_nobody_waiting() {
+        let mut bench = bench(&[
+            ("policy", "nearest".into()),
+            ("max_distance_ms", 1.0.into()),
+            ("optional", vec!["b".to_owned()].into()),
+            ("disorder_ms", Value::Numbers(vec![0.0, 3.0])),
+        ]);
+        bench.push_at("a", 5 * MS, &[1.0, 2.0]).unwrap();
+        assert_eq!(rows(&mut bench), []);
+        // It may be 3 ms out of order.
+        bench.advance("b", Timestamp::Absolute(9 * MS));
+        assert_eq!(rows(&mut bench), []);
+        bench.advance("b", Timestamp::Absolute(9 * MS + 1));
+        assert_eq!(format!("{:?}", rows(&mut bench)), "[(5, [1.0, 2.0, NaN])]");
+        // What comes earlier than that is late.
+        bench.push_at("b", 6 * MS, &[3.0]).unwrap();
+        bench.push_at("b", 7 * MS, &[4.0]).unwrap();
+        bench.push_at("a", 7 * MS, &[1.0, 2.0]).unwrap();
+        bench.end("b");
+        assert_eq!(format!("{:?}", rows(&mut bench)), "[(7, [1.0, 2.0, 4.0])]");
+    }
+
+    #[test]
     fn degraded_rows_are_marked() {
         let params = [
             ("optional", vec!["b".to_owned()].into()),

@@ -24,7 +24,7 @@ blocks.lines = { type = "print" }
 "#,
             )
             .input(Port::new("in", "any stream"))
-            .output(Port::one_for_each("outputs", "the same").like("in"))
+            .output(Port::one_for_each("outputs", "the same").like("in").follows("in"))
             .param(Param::names("outputs", "names of the outputs"))
     }
 

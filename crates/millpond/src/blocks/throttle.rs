@@ -28,7 +28,7 @@ blocks.lines = { type = "print" }
 "#,
             )
             .input(Port::new("in", "any stream"))
-            .output(Port::new("out", "the same, in time").like("in"))
+            .output(Port::new("out", "the same, in time").like("in").follows("in"))
             .param(
                 Param::float("rate_hz", "frames a second; without it, the stream's own rate")
                     .range(1e-3, 1e12)

@@ -188,6 +188,7 @@ impl TimedInputs {
                     }
                 }
             }
+            moved |= self.advance(io, port, aligner);
             let input = &mut self.inputs[port];
             if input.refused.is_none() && !input.has_ended && io.ended(&input.name) {
                 input.has_ended = true;
@@ -199,6 +200,29 @@ impl TimedInputs {
             self.stall = None;
         }
         Ok(moved)
+    }
+
+    /// Lets the aligner know how far a stream has come that has nothing to send; returns whether that is news.
+    fn advance<P: Policy<Buffer>>(
+        &mut self,
+        io: &mut Io,
+        port: usize,
+        aligner: &mut Aligner<Buffer, P>,
+    ) -> bool {
+        let input = &self.inputs[port];
+        if input.stamp_on_arrival || input.refused.is_some() {
+            return false;
+        }
+        let Some(bound) = io.bound(&input.name) else { return false };
+        let is_absolute = |stamp: Timestamp| matches!(stamp, Timestamp::Absolute(_));
+        // Before anything has come, it says what kind of stamps there are; one of another kind is no help.
+        let kind = *self.kind.get_or_insert(bound);
+        let Some(ns) = bound.to_ns(None).filter(|_| is_absolute(kind) == is_absolute(bound)) else {
+            return false;
+        };
+        let before_ns = aligner.bound_ns(port);
+        aligner.advance(port, ns.saturating_sub_unsigned(aligner.port_config(port).disorder_ns));
+        aligner.bound_ns(port) != before_ns
     }
 
     /// The buffer's time on the one timeline of all inputs.
