@@ -253,6 +253,10 @@ impl<T, P: Policy<T>> Aligner<T, P> {
 
     /// A port promises that nothing earlier than `bound_ns` will come. A promise can't be taken back.
     pub fn advance(&mut self, port: usize, bound_ns: i64) {
+        // What is known already is no sign of life: a timeout goes on.
+        if bound_ns <= self.inputs.ports[port].bound_ns {
+            return;
+        }
         if self.inputs.inactive.contains(port) && bound_ns > self.policy.frontier_ns() {
             self.rejoin(port);
         }

@@ -221,6 +221,7 @@ impl TimedInputs {
             return false;
         };
         let before_ns = aligner.bound_ns(port);
+        // Of what was taken, the aligner knows: then this changes nothing.
         aligner.advance(port, ns.saturating_sub_unsigned(aligner.port_config(port).disorder_ns));
         aligner.bound_ns(port) != before_ns
     }

@@ -130,6 +130,11 @@ fn a_timeout_counts_only_while_others_wait() {
     aligner.advance(1, 3);
     assert!(drain(&mut aligner).is_empty());
     assert_eq!(aligner.deadline_ns(), Some(1_000_150));
+    // Saying the same again is no sign of life.
+    aligner.set_clock(1_000_100);
+    aligner.advance(1, 3);
+    assert!(drain(&mut aligner).is_empty());
+    assert_eq!(aligner.deadline_ns(), Some(1_000_150));
 }
 
 #[test]
