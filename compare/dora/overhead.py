@@ -1,6 +1,8 @@
-"""What the Python layer costs, in one process: nanoseconds a call, the best of several rounds."""
+"""What the Python layer costs, in one process: nanoseconds a call, the best of several rounds. `--json` for programs."""
 
+import json
 import os
+import sys
 import timeit
 
 import numpy as np
@@ -30,9 +32,16 @@ with millpond.Pond.create(f"overhead-{os.getpid()}") as pond:
         out.send(frame)
         frame = port.try_receive()
 
-    print(f"view of a frame               {best_ns(lambda: frame.array):7.0f} ns")
-    print(f"forward + receive             {best_ns(forward):7.0f} ns")
-    print(f"loan + send + receive         {best_ns(loan_and_send):7.0f} ns")
-    print(f"with loan + receive           {best_ns(loan):7.0f} ns")
-    print(f"an empty call, for comparison {best_ns(lambda: None):7.0f} ns")
+    costs = {
+        "view of a frame": best_ns(lambda: frame.array),
+        "forward + receive": best_ns(forward),
+        "loan + send + receive": best_ns(loan_and_send),
+        "with loan + receive": best_ns(loan),
+        "an empty call": best_ns(lambda: None),
+    }
     del frame
+if sys.argv[1:] == ["--json"]:
+    print(json.dumps(costs))
+else:
+    for name, ns in costs.items():
+        print(f"{name:24} {ns:7.0f} ns")

@@ -1,12 +1,13 @@
 //! The message bus from Python: values go over as JSON text, which Python's `json` reads and writes.
 
 use crate::cell::{Cell, Close};
-use crate::error::{NotAnsweredError, RefusedError, StoppedError, from_pond};
+use crate::error::{MillpondError, NotAnsweredError, RefusedError, StoppedError, from_pond};
 use crate::wait::{self, Step};
 use millpond::bus::{Bus, BusError, Json, Message, Subscription as Queue};
 use pyo3::exceptions::{PyTimeoutError, PyValueError};
 use pyo3::prelude::*;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 pub(crate) fn from_bus(error: BusError) -> PyErr {
@@ -18,7 +19,7 @@ pub(crate) fn from_bus(error: BusError) -> PyErr {
         BusError::Refused { .. } => RefusedError::new_err(text),
         BusError::Stopped => StoppedError::new_err(text),
         BusError::Pond(error) => from_pond(error),
-        _ => crate::error::MillpondError::new_err(text),
+        _ => MillpondError::new_err(text),
     }
 }
 
@@ -33,7 +34,8 @@ pub(crate) fn python_of<'py>(py: Python<'py>, value: &Json) -> PyResult<Bound<'p
     py.import("json")?.call_method1("loads", (value.to_string(),))
 }
 
-/// Asks whoever answers the topic.
+/// Asks whoever answers the topic. The call is a thread's, so that signals are served meanwhile; one that is interrupted goes on to
+/// its answer or the end of its time, which nobody hears.
 pub(crate) fn call<'py>(
     py: Python<'py>,
     bus: &Bus,
@@ -43,8 +45,21 @@ pub(crate) fn call<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     // A call that is not answered within a century is not answered.
     let timeout = wait::timeout(timeout)?.unwrap_or(Duration::from_secs(100 * 365 * 86_400));
-    let answer = py.detach(|| bus.call(topic, argument, timeout)).map_err(from_bus)?;
-    python_of(py, &answer)
+    let (bus, asked, argument) = (bus.clone(), topic.to_owned(), argument.clone());
+    let (answered, answer) = channel();
+    let thread = std::thread::Builder::new().name("millpond-call".to_owned());
+    let spawned = thread.spawn(move || {
+        let _ = answered.send(bus.call(&asked, &argument, timeout));
+    });
+    spawned.map_err(|error| MillpondError::new_err(format!("start a thread: {error}")))?;
+    let answer = wait::in_slices(py, None, move |slice| match answer.recv_timeout(slice) {
+        Ok(answer) => Step::Over(answer.map_err(from_bus)),
+        Err(RecvTimeoutError::Timeout) => Step::NotYet,
+        Err(RecvTimeoutError::Disconnected) => {
+            Step::Over(Err(MillpondError::new_err(format!("the call of `{topic}` broke off"))))
+        }
+    })?;
+    python_of(py, &answer.unwrap_or_default())
 }
 
 /// Receives what is published on topics that match a pattern; made by `Pond.subscribe`.

@@ -8,7 +8,7 @@ use crate::wait::{self, Step};
 use millpond::flowgraph::{Builder, Picture};
 use millpond::supervisor::{EndReason, Launcher, Outcome, Supervisor};
 use millpond::{Catalog, Flowgraph, Interrupter, Interrupts, Placement, Value};
-use millpond_shm::{ConnectionConfig, PoolConfig, Role};
+use millpond_shm::{ConnectionConfig, Monitor, PoolConfig, Role, Snapshot};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -174,7 +174,7 @@ impl _Graph {
                 }
                 other => format!("{other:?}"),
             };
-            Ok(Ok(End { reason, status: Some(summary.status) }))
+            Ok(Ok(End { reason, numbers: Numbers::OfProcesses(summary.status) }))
         })
     }
 
@@ -187,14 +187,21 @@ impl _Graph {
         let (flowgraph, catalog) = (self.flowgraph.clone(), self.catalog.clone());
         _Run::start(&self.flowgraph.name, move |interrupts| {
             flowgraph.run_in(&pond, &catalog, threads, interrupts)?;
-            Ok(Ok(End { reason: "its blocks ended".to_owned(), status: None }))
+            let numbers = Numbers::Here(Monitor::open(pond.name())?.snapshot());
+            Ok(Ok(End { reason: "its blocks ended".to_owned(), numbers }))
         })
     }
 }
 
 struct End {
     reason: String,
-    status: Option<millpond::supervisor::Status>,
+    numbers: Numbers,
+}
+
+/// The final numbers, as who ran it knows them.
+enum Numbers {
+    OfProcesses(millpond::supervisor::Status),
+    Here(Snapshot),
 }
 
 /// How it ended: an error of the runtime, the failure of a block in words, or well.
@@ -248,8 +255,8 @@ impl _Run {
 
 #[pymethods]
 impl _Run {
-    /// Waits for the end; `None`: not within the time. The reason and, if processes ran it, the final numbers.
-    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<(String, Option<Py<PyAny>>)>> {
+    /// Waits for the end; `None`: not within the time. The reason and the final numbers.
+    fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<(String, Py<PyAny>)>> {
         let ended = wait::in_slices(py, wait::timeout(timeout)?, |slice| {
             let ended = self.0.ended.lock().unwrap_or_else(PoisonError::into_inner);
             match ended.recv_timeout(slice.max(Duration::from_millis(1))) {
@@ -265,9 +272,12 @@ impl _Run {
             Err(millpond::Error::Pond(error)) => Err(from_pond(error)),
             Err(error) => Err(BlockFailedError::new_err(error.to_string())),
             Ok(Err(failure)) => Err(BlockFailedError::new_err(failure)),
-            Ok(Ok(End { reason, status })) => {
-                let status = status.map(|status| statistics::of_status(py, &status)).transpose()?;
-                Ok(Some((reason, status)))
+            Ok(Ok(End { reason, numbers })) => {
+                let numbers = match numbers {
+                    Numbers::OfProcesses(status) => statistics::of_status(py, &status)?,
+                    Numbers::Here(snapshot) => statistics::of_snapshot(py, &snapshot)?,
+                };
+                Ok(Some((reason, numbers)))
             }
         }
     }

@@ -99,8 +99,8 @@ impl Loan {
         wish: Option<Wish>,
         timeout: Option<Duration>,
     ) -> PyResult<()> {
-        let buffer = self.complete(py, wish, |wish| output.describe(wish))?;
-        output.publish(py, buffer, timeout).map_err(|(error, buffer)| {
+        let (buffer, lasting) = self.complete(py, wish, |wish| output.describe(wish))?;
+        output.publish(py, buffer, timeout, || lasting.seal(py)).map_err(|(error, buffer)| {
             buffer.into_iter().for_each(|buffer| *self.state() = State::Refused(buffer));
             error
         })
@@ -121,19 +121,23 @@ impl Loan {
                 array.bind(py).getattr("flags")?.setattr("writeable", false)?;
                 Item::Array(array, out.describe(wish.or(self.wish)))
             }
-            None => Item::Buffer(self.complete(py, wish, |wish| Ok(out.describe(wish)))?),
+            None => {
+                let (buffer, lasting) = self.complete(py, wish, |wish| Ok(out.describe(wish)))?;
+                lasting.seal(py)?;
+                Item::Buffer(buffer)
+            }
         };
         out.push(item);
         Ok(())
     }
 
-    /// The buffer as it is to be published, which nobody can write to any more.
+    /// The buffer as it is to be published, and what has to be sealed before anybody else runs.
     fn complete(
         &self,
         py: Python<'_>,
         wish: Option<Wish>,
         describe: impl FnOnce(Option<Wish>) -> PyResult<Description>,
-    ) -> PyResult<Buffer> {
+    ) -> PyResult<(Buffer, Lasting)> {
         let mut state = self.state();
         if let State::Filling { memory, root, array } = &*state {
             refuse_writable_views(py, root, array.as_ref())?;
@@ -154,22 +158,39 @@ impl Loan {
         }
         match std::mem::replace(&mut *state, State::Sent) {
             State::Filling { memory, root, array } => {
-                if let Some(array) = array.filter(|array| references(array, py) > 1) {
-                    // The root as well: what numpy lets an array become depends on what it is a view of.
-                    for array in [&root, &array] {
-                        array.bind(py).getattr("flags")?.setattr("writeable", false)?;
+                let lasting = match array.filter(|array| references(array, py) > 1) {
+                    Some(array) => Lasting(Some((root, array))),
+                    None => {
+                        drop(root);
+                        Lasting(None)
                     }
-                }
-                drop(root);
-                Memory::take(memory, py).ok_or_else(|| over(&State::Sent))
+                };
+                Ok((Memory::take(memory, py).ok_or_else(|| over(&State::Sent))?, lasting))
             }
-            State::Refused(buffer) => Ok(buffer),
+            State::Refused(buffer) => Ok((buffer, Lasting(None))),
             other => {
                 let error = over(&other);
                 *state = other;
                 Err(error)
             }
         }
+    }
+}
+
+/// The array of a `with` block and its root, if the block's variable still has them.
+#[must_use]
+struct Lasting(Option<(Py<PyAny>, Py<PyAny>)>);
+
+impl Lasting {
+    /// Makes them read-only. It costs more than the publishing, so it comes after it where the GIL is held from one to the other: no
+    /// Python runs in between.
+    fn seal(&self, py: Python<'_>) -> PyResult<()> {
+        let Some((root, array)) = &self.0 else { return Ok(()) };
+        // The root as well: what numpy lets an array become depends on what it is a view of.
+        for array in [root, array] {
+            array.bind(py).getattr("flags")?.setattr("writeable", false)?;
+        }
+        Ok(())
     }
 }
 

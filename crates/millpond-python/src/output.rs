@@ -119,12 +119,14 @@ impl Output {
         })
     }
 
-    /// Sends a buffer, waiting for room with the GIL released. On failure the buffer comes back if there still is one.
+    /// Sends a buffer, waiting for room with the GIL released. On failure the buffer comes back if there still is one. `seal` is
+    /// called before the GIL is released, or at the end.
     pub(crate) fn publish(
         &self,
         py: Python<'_>,
         buffer: Buffer,
         timeout: Option<Duration>,
+        seal: impl FnOnce() -> PyResult<()>,
     ) -> Result<(), (PyErr, Option<Buffer>)> {
         let mut kept = Some(buffer);
         let mut attempt = |slice: Option<Duration>| {
@@ -143,14 +145,20 @@ impl Output {
                 }
             })
         };
-        let result = match attempt(None) {
-            Ok(None) => return Ok(()),
-            Ok(Some(SendReason::Full)) => wait::in_slices(py, timeout, |slice| match attempt(Some(slice)) {
-                Ok(Some(SendReason::Timeout)) if self.cell.is_closed() => Step::Over(Err(self.cell.closed())),
-                Ok(Some(SendReason::Timeout)) => Step::NotYet,
-                other => Step::Over(other),
-            }),
-            other => other.map(Some),
+        let first = attempt(None);
+        let result = match (first, seal()) {
+            (Ok(None), Ok(())) => return Ok(()),
+            (_, Err(error)) => Err(error),
+            (Ok(Some(SendReason::Full)), Ok(())) => {
+                wait::in_slices(py, timeout, |slice| match attempt(Some(slice)) {
+                    Ok(Some(SendReason::Timeout)) if self.cell.is_closed() => {
+                        Step::Over(Err(self.cell.closed()))
+                    }
+                    Ok(Some(SendReason::Timeout)) => Step::NotYet,
+                    other => Step::Over(other),
+                })
+            }
+            (other, Ok(())) => other.map(Some),
         };
         match result {
             Ok(Some(None)) => Ok(()),
@@ -244,7 +252,7 @@ impl Output {
                 return Err(stamp::of_a_frame());
             }
             let frame = frame.get();
-            return this.publish(py, frame.take(py)?, timeout).map_err(|(error, buffer)| {
+            return this.publish(py, frame.take(py)?, timeout, || Ok(())).map_err(|(error, buffer)| {
                 buffer.into_iter().for_each(|buffer| frame.restore(buffer));
                 error
             });

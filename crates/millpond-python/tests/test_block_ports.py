@@ -1,5 +1,6 @@
 """How Python blocks take and send: loans without a copy, changes in place, inputs that are not waited for."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,10 @@ from millpond import Frame, Out
 def scale(samples: NDArray[np.float32], out: Out[np.float32], *, factor: float = 2.0) -> None:
     with out.loan(samples.shape) as scaled:
         np.multiply(samples, factor, out=scaled)
+
+@millpond.block
+def halve(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    return samples / np.float32(2)
 
 @millpond.block
 def in_place(samples: Frame, out: Out[np.float32]) -> None:
@@ -181,6 +186,33 @@ def test_an_input_that_need_not_be_connected(pond: Pond, children: Children, pro
     clock.close()
     assert list(port) == []
     assert end(child) == (0, "")
+
+
+@pytest.mark.parametrize("block", ["scale", "halve", "in-place"])
+def test_frames_through_a_block_leave_no_memory_behind(pond: Pond, children: Children, program: Path, block: str) -> None:
+    """By a loan, by a result, in place. MILLPOND_TEST_FRAMES=1000000 is the long one."""
+    count = int(os.environ.get("MILLPOND_TEST_FRAMES", "20000"))
+    pond.connect("test.out", "block.samples", depth=64)
+    pond.connect("block.out", "test.in", depth=64)
+    out, port = pond.output("test.out", dtype="f4"), pond.input("test.in")
+    child = start(children, program, pond, block, "block")
+
+    def resident_kib() -> int:
+        status = Path(f"/proc/{child.pid}/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
+
+    payload, batch, before = np.ones(64, "f4"), 32, 0
+    for done in range(0, count, batch):
+        for _ in range(batch):
+            out.send(payload)
+        for _ in range(batch):
+            assert port.receive(timeout=DEADLINE_S).array[0] in (0.5, 2)
+        if before == 0 and done >= count // 5:
+            before = resident_kib()
+    assert resident_kib() - before < 1024
+    out.close()
+    assert list(port) == [] and end(child) == (0, "")
+    assert used_buffers(pond) == 0
 
 
 def test_a_source_that_sends_by_loans(pond: Pond, children: Children, program: Path) -> None:

@@ -169,6 +169,75 @@ def test_a_forked_child_is_told_so_and_disturbs_nobody(pond: Pond) -> None:
     assert list(port) == []
 
 
+def test_arrays_that_were_received_can_be_read_in_a_forked_child(pond: Pond) -> None:
+    """They stay mapped there, read-only; what the child lets go of is still the parent's."""
+    pond.connect("a.out", "b.in")
+    out, port = pond.output("a.out"), pond.input("b.in")
+    out.send(np.arange(4))
+    out.send(np.arange(4) + 10)
+    frames = [port.receive(timeout=DEADLINE_S) for _ in range(2)]
+    arrays = [frame.array for frame in frames]
+
+    def child(answers: Connection) -> None:
+        answers.send([array.tolist() for array in arrays])
+        try:
+            arrays[0][:] = 7
+        except ValueError as error:
+            answers.send(str(error))
+        frames.clear()
+        arrays.clear()
+        answers.send("let go")
+
+    here, there = multiprocessing.get_context("fork").Pipe()
+    process = multiprocessing.get_context("fork").Process(target=child, args=(there,))
+    process.start()
+    process.join(DEADLINE_S)
+    assert process.exitcode == 0
+    assert here.recv() == [[0, 1, 2, 3], [10, 11, 12, 13]]
+    assert "read-only" in here.recv()
+    assert here.recv() == "let go"
+    pid = os.fork()
+    if pid == 0:
+        os._exit(int(arrays[0].sum()) - 6)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert used_buffers(pond) == 2 and arrays[1].tolist() == [10, 11, 12, 13]
+
+
+def test_ctrl_c_interrupts_a_call(pond: Pond, children: Children) -> None:
+    """Of a block that never answers, since it is stopped."""
+    asked = """
+import sys, time, millpond
+graph = millpond.Flowgraph(sys.argv[1])
+graph.block("zeros", "null-source")
+graph.block("nothing", "null-sink")
+graph.connect("zeros -> nothing")
+with graph.start() as run:
+    while not run.pond.statistics().block("zeros").sent: time.sleep(0.01)
+    print(run.pond.statistics().block("zeros").pid, flush=True)
+    sys.stdin.readline()
+    try:
+        print("calling", flush=True)
+        run.pond.params("zeros", timeout=600)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    sys.stdin.readline()
+"""
+    child = children.start(asked, "called")
+    assert child.stdout is not None and child.stdin is not None
+    pid = int(child.stdout.readline())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        child.stdin.write("\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == "calling\n"
+        child.send_signal(signal.SIGINT)
+        assert child.stdout.readline() == "interrupted\n"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    _, errors = child.communicate("\n", timeout=DEADLINE_S)
+    assert (child.returncode, errors) == (0, "")
+
+
 def test_waiting_releases_the_gil(pond: Pond) -> None:
     pond.connect("a.out", "b.in", depth=1)
     out, port = pond.output("a.out"), pond.input("b.in")

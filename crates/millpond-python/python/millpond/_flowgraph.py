@@ -181,8 +181,8 @@ class End:
     """How a flowgraph ended."""
 
     reason: str
-    statistics: Statistics | None
-    """The final numbers, if processes ran it."""
+    statistics: Statistics
+    """The final numbers. Those of connections only if processes ran it: on threads of this process they end with their blocks."""
 
 
 class Run:
