@@ -6,7 +6,7 @@ use crate::error::{BlockFailedError, MillpondError, from_millpond, from_pond};
 use crate::statistics;
 use crate::wait::{self, Step};
 use millpond::flowgraph::{Builder, Picture};
-use millpond::supervisor::{EndReason, Launcher, Outcome, Supervisor};
+use millpond::supervisor::{EndReason, Event, Launcher, Outcome, Supervisor};
 use millpond::{Catalog, Flowgraph, Interrupter, Interrupts, Placement, Value};
 use millpond_shm::{ConnectionConfig, Monitor, PoolConfig, Role, Snapshot};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -163,14 +163,28 @@ impl _Graph {
         let flowgraph = self.flowgraph.clone();
         let supervisor = py.detach(|| Supervisor::new(flowgraph, launcher)).map_err(from_millpond)?;
         _Run::start(&self.flowgraph.name, move |interrupts| {
-            let summary = supervisor.run_until(interrupts, &mut |_| ())?;
+            // What the processes write to their standard error, since each was last started: the traceback of what it died of.
+            let mut said: Vec<(String, String)> = Vec::new();
+            let summary = supervisor.run_until(interrupts, &mut |event| match event {
+                Event::Started { block, .. } => said.retain(|(of, _)| of != block),
+                Event::Line { block, line } => {
+                    eprintln!("{block}: {line}");
+                    said.push(((*block).to_owned(), (*line).to_owned()));
+                    if said.len() > MAX_LINES {
+                        said.remove(0);
+                    }
+                }
+                _ => {}
+            })?;
             let reason = match &summary.outcome {
                 Outcome::Done { reason: None } => "its sources ended".to_owned(),
                 Outcome::Done { reason: Some(EndReason::Interrupted) } => "it was asked to end".to_owned(),
                 Outcome::Done { reason: Some(reason) } => reason.to_string(),
                 Outcome::Stopped => "it was stopped at once".to_owned(),
                 Outcome::Failed { process, death } => {
-                    return Ok(Err(format!("`{process}` {death}")));
+                    let of = said.iter().filter(|(block, _)| block == process);
+                    let lines: Vec<&str> = of.map(|(_, line)| line.as_str()).collect();
+                    return Ok(Err(Failure { text: format!("`{process}` {death}"), said: lines.join("\n") }));
                 }
                 other => format!("{other:?}"),
             };
@@ -204,8 +218,17 @@ enum Numbers {
     Here(Snapshot),
 }
 
-/// How it ended: an error of the runtime, the failure of a block in words, or well.
-type Ended = millpond::Result<Result<End, String>>;
+/// How a block failed, and what its process had written to its standard error.
+struct Failure {
+    text: String,
+    said: String,
+}
+
+/// How it ended: an error of the runtime, the failure of a block, or well.
+type Ended = millpond::Result<Result<End, Failure>>;
+
+/// As many lines of standard error are kept: the tracebacks of the latest.
+const MAX_LINES: usize = 256;
 
 /// A flowgraph that runs.
 #[pyclass(module = "millpond._millpond", frozen)]
@@ -271,7 +294,13 @@ impl _Run {
         match ended {
             Err(millpond::Error::Pond(error)) => Err(from_pond(error)),
             Err(error) => Err(BlockFailedError::new_err(error.to_string())),
-            Ok(Err(failure)) => Err(BlockFailedError::new_err(failure)),
+            Ok(Err(Failure { text, said })) => {
+                let error = BlockFailedError::new_err(text);
+                if !said.is_empty() {
+                    error.value(py).call_method1("add_note", (said,))?;
+                }
+                Err(error)
+            }
             Ok(Ok(End { reason, numbers })) => {
                 let numbers = match numbers {
                     Numbers::OfProcesses(status) => statistics::of_status(py, &status)?,

@@ -194,7 +194,9 @@ pub(crate) fn shape_of(shape: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
     }
     shape.extract::<Vec<u32>>().map_err(|_| {
         let found = shape.repr().map_or_else(|_| "something else".to_owned(), |r| r.to_string());
-        PyTypeError::new_err(format!("shape: expected an int or a tuple of ints from 0 on, found {found}"))
+        PyTypeError::new_err(format!(
+            "shape: expected an int or a tuple of ints from 0 to 2^32-1, found {found}"
+        ))
     })
 }
 

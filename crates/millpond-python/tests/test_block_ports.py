@@ -285,11 +285,13 @@ def test_a_block_cannot_write_into_what_it_has_sent(pond: Pond) -> None:
 def test_refused_ports() -> None:
     def out_first(out: Out[np.float32], samples: NDArray[np.float32]) -> None: ...
     def of_two(samples: NDArray[np.float32] | NDArray[np.float64]) -> None: ...
+    def half(samples: NDArray[np.float16]) -> None: ...
     def star(*samples: NDArray[np.float32]) -> None: ...
 
     for target, problem in (
         (out_first, "inputs come before outputs, found `samples` after `out`"),
         (of_two, "expected one type, or one or None"),
+        (half, "block half: port `samples`: dtype: expected one of .*, found dtype..float16"),
         (star, r"expected ports and parameters by name, found `\*samples"),
     ):
         with pytest.raises(TypeError, match=problem):

@@ -176,9 +176,12 @@ def test_the_failure_of_a_block_is_an_exception(filters: ModuleType, capfd: pyte
         graph.block("fail", filters.fail_at_two, restart="never")
         graph.block("nothing", "null-sink")
         graph.connect("ramp -> fail -> nothing")
-        with pytest.raises(millpond.BlockFailedError, match="fail.*ValueError: what a number"):
+        with pytest.raises(millpond.BlockFailedError, match="fail.*ValueError: what a number") as caught:
             graph.run() if by_processes else graph.run_here()
-    assert "in fail_at_two" in capfd.readouterr().err
+        assert "in fail_at_two" in capfd.readouterr().err
+        if by_processes:
+            (note,) = caught.value.__notes__
+            assert "in fail_at_two" in note and 'raise ValueError("what a number")' in note
 
 
 def test_python_logging_arrives_in_the_ponds_log(filters: ModuleType, tmp_path: Path) -> None:

@@ -336,7 +336,7 @@ def test_a_bound_is_seen_behind_what_was_sent_before(pond: millpond.Pond) -> Non
         out.send(np.arange(3), stamp=5)
         out.advance(9)
         assert port.bound is None
-        port.receive().release()
+        port.receive()
         assert port.bound == millpond.Timestamp.absolute(9)
         out.advance(millpond.Timestamp.absolute(7))
         assert port.bound == millpond.Timestamp.absolute(9)

@@ -143,7 +143,7 @@ def _read(target: Callable[..., Any]) -> _Type:
                 raise TypeError(f"input `{parameter.name}` needs an annotation")
             hint = hints[parameter.name]
             if typing.get_origin(hint) is Out or hint is Out:
-                passed.append(_Port(parameter.name, _scalar(typing.get_args(hint))))
+                passed.append(_checked(_Port(parameter.name, _scalar(typing.get_args(hint)))))
             elif passed:
                 raise TypeError(f"inputs come before outputs, found `{parameter.name}` after `{passed[-1].name}`")
             else:
@@ -253,8 +253,17 @@ def _port(name: str, hint: Any) -> _Port:
     if typing.get_origin(hint) is np.ndarray:
         dtype = _scalar(typing.get_args(typing.get_args(hint)[1]))
         if dtype is not None:
-            return _Port(name, dtype)
+            return _checked(_Port(name, dtype))
     raise TypeError(f"port `{name}`: expected NDArray[...] with a number type, or Frame, found {hint}")
+
+
+def _checked(port: _Port) -> _Port:
+    """The port, if a pond has its dtype."""
+    try:
+        port.spec()
+    except TypeError as error:
+        raise TypeError(f"port `{port.name}`: {error}") from None
+    return port
 
 
 def _input(parameter: inspect.Parameter, hint: Any) -> _Port:
