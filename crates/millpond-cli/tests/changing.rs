@@ -158,6 +158,9 @@ fn what_is_removed_under_load_leaves_no_gap_elsewhere() {
     let end = run.wait();
     assert_eq!(end.code, Some(0), "{end}");
     assert!(end.stdout.contains("numbers ended by itself"), "{end}");
+    let row = end.stdout.lines().find(|line| line.starts_with("  stopped ")).expect("a row");
+    let taken = row.split_whitespace().nth(1).and_then(|count| count.parse::<u64>().ok());
+    assert!(taken.is_some_and(|taken| taken > 0), "it had taken some: {end}");
     assert_complete(&end);
 }
 

@@ -105,7 +105,9 @@ impl Ports {
     fn of(status: &Status, block: &BlockStatus) -> Self {
         let ends_here =
             |port: &str| port.strip_prefix(block.name.as_str()).is_some_and(|rest| rest.starts_with('.'));
-        let mut ports = Self { receives: false, sends: false, queued: 0 };
+        // Its connections may have been undone since.
+        let (receives, sends) = (block.statistics.taken > 0, block.statistics.sent > 0);
+        let mut ports = Self { receives, sends, queued: 0 };
         for connection in &status.connections {
             ports.sends |= ends_here(&connection.from);
             if ends_here(&connection.to) {
