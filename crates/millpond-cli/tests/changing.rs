@@ -143,7 +143,7 @@ fn removed_blocks_cost_the_others_nothing() {
 #[test]
 fn what_is_removed_under_load_leaves_no_gap_elsewhere() {
     let directory = Directory::new();
-    let numbers: Vec<u8> = (0..8_000_000u32).flat_map(u32::to_le_bytes).collect();
+    let numbers: Vec<u8> = (0..4_000_000u32).flat_map(u32::to_le_bytes).collect();
     std::fs::write(directory.path("in.u32"), numbers).unwrap();
     let mut run = start(directory, NUMBERS);
     run.has_moved("file");

@@ -21,7 +21,7 @@ impl Supervisor {
             Some(known) if failed(known) || !failed(&reason) => {}
             _ => {
                 // Whoever has just come is waited for, too.
-                self.follow();
+                self.follow(&self.monitor.snapshot());
                 watch(Event::Ending { reason: self.ending.insert(reason) });
             }
         }

@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use millpond_shm::{Monitor, Pond, Role};
+use millpond_shm::{Monitor, Pond, Role, Snapshot};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::error::{Context, Result};
@@ -146,15 +146,16 @@ impl Supervisor {
             self.start_due(watch)?;
             let now = Instant::now();
             if now >= next_look {
-                self.follow();
-                self.retire_removed();
-                let status = self.status(start.elapsed());
+                let snapshot = self.monitor.snapshot();
+                self.follow(&snapshot);
+                self.retire_removed(&snapshot);
+                let status = self.status(&snapshot, start.elapsed());
                 let runs = |block: &BlockStatus| block.statistics.stage >= Stage::Running;
                 if running_since.is_none() && status.blocks.iter().all(runs) {
                     running_since = Some(now);
                 }
                 watch(Event::Progress(&status));
-                self.look_for_stalls(now, watch);
+                self.look_for_stalls(&snapshot, now, watch);
                 next_look = now + LOOK_EVERY;
             }
             let end_at = running_since.zip(self.flowgraph.duration).map(|(since, duration)| since + duration);
@@ -176,7 +177,7 @@ impl Supervisor {
             }
             self.look_after_members(watch);
         }
-        let status = self.status(start.elapsed());
+        let status = self.status(&self.monitor.snapshot(), start.elapsed());
         let outcome = match self.ending {
             Some(EndReason::Failed { process, death }) => Outcome::Failed { process, death },
             _ if self.stopping.is_some() => Outcome::Stopped,
@@ -185,27 +186,25 @@ impl Supervisor {
         Ok(Summary { outcome, status })
     }
 
-    fn status(&self, elapsed: Duration) -> Status {
-        Status::new(&self.flowgraph, &self.wiring, &self.monitor.snapshot(), &self.closed, elapsed)
+    fn status(&self, snapshot: &Snapshot, elapsed: Duration) -> Status {
+        Status::new(&self.flowgraph, &self.wiring, snapshot, &self.closed, elapsed)
     }
 
     /// Follows what others have changed in the pond: connections, and blocks of their own.
-    fn follow(&mut self) {
-        let snapshot = self.monitor.snapshot();
+    fn follow(&mut self, snapshot: &Snapshot) {
         let (flowgraph, fates) = (&self.flowgraph, &self.fates);
-        self.wiring.follow(&snapshot, |block| {
+        self.wiring.follow(snapshot, |block| {
             flowgraph
                 .blocks
                 .iter()
                 .position(|node| node.name == block)
                 .is_some_and(|index| fates[index].ended)
         });
-        self.guests = guests(&self.flowgraph, &snapshot);
+        self.guests = guests(&self.flowgraph, snapshot);
     }
 
     /// A block that waited for its restart when it was removed has none.
-    fn retire_removed(&mut self) {
-        let snapshot = self.monitor.snapshot();
+    fn retire_removed(&mut self, snapshot: &Snapshot) {
         let name = |block: usize| &self.flowgraph.blocks[block].name;
         let is_gone = |&block: &usize| !snapshot.blocks.iter().any(|known| known.name == *name(block));
         let waiting = self.members.iter().filter(|member| matches!(member.state, State::RestartsAt(_)));
@@ -218,13 +217,12 @@ impl Supervisor {
     }
 
     /// Tells who does not get on, and kills where the flowgraph asks for it.
-    fn look_for_stalls(&mut self, now: Instant, watch: &mut dyn FnMut(Event<'_>)) {
-        let snapshot = self.monitor.snapshot();
+    fn look_for_stalls(&mut self, snapshot: &Snapshot, now: Instant, watch: &mut dyn FnMut(Event<'_>)) {
         for member in &mut self.members {
             let State::Runs(process) = &mut member.state else { continue };
             let nodes = member.group.blocks.iter().map(|&block| &self.flowgraph.blocks[block]);
             let names = nodes.clone().map(|node| node.name.as_str());
-            let Some((stall, since, is_news)) = self.stalls.look(&snapshot, process.pid(), names, now) else {
+            let Some((stall, since, is_news)) = self.stalls.look(snapshot, process.pid(), names, now) else {
                 continue;
             };
             let killed = nodes.filter_map(|node| node.kill_stalled).any(|limit| since >= limit);
@@ -261,7 +259,7 @@ impl Supervisor {
             }
             // What the dead process held must be given back before the next one takes its place.
             self.pond.recover_dead()?;
-            self.retire_removed();
+            self.retire_removed(&self.monitor.snapshot());
             if self.members[index].restarts_at().is_none() {
                 continue;
             }
@@ -368,9 +366,9 @@ impl Supervisor {
             return;
         }
         // What was undone before its end was no doing of its end.
-        self.follow();
-        self.fates[block].ended = true;
         let snapshot = self.monitor.snapshot();
+        self.follow(&snapshot);
+        self.fates[block].ended = true;
         for Link { from, to } in self.wiring.links_to(&self.flowgraph.blocks[block].name) {
             let last = connection_status(&snapshot, from, to);
             self.closed.push(ConnectionStatus { left_behind: last.queued, queued: 0, ..last });
