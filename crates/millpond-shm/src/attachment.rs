@@ -14,7 +14,7 @@ use crate::redelivery::Finisher;
 use crate::references::References;
 use crate::sync::{Ordering, private};
 use crate::sys::fork::ForkMark;
-use crate::sys::process::Identity;
+use crate::sys::process::{FileId, Identity};
 use crate::sys::{barrier, process, time};
 use crate::token::{ProcessSlot, Reference, Token};
 use rustix::fd::{AsRawFd as _, OwnedFd};
@@ -47,14 +47,27 @@ impl Role {
     }
 }
 
+/// What a process can have in the tables and let go of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Belonging {
+    /// The sending end of this port.
+    Output(u32),
+    /// This place at the receiving end of this port.
+    Input(u32, usize),
+    /// This waiting party.
+    Waiter(u32),
+    /// This mailbox.
+    Mailbox(u32),
+}
+
 /// See the module's text.
 pub(crate) struct Attachment {
     pub(crate) name: String,
     pub(crate) control: Control,
     pub(crate) control_fd: OwnedFd,
     pub(crate) data_fd: OwnedFd,
-    /// Inode of the control segment, to tell from a process's maps whether it still takes part.
-    pub(crate) control_inode: u64,
+    /// The control segment's file, to tell from a process's maps whether it still takes part.
+    pub(crate) control_file: FileId,
     pub(crate) me: ProcessSlot,
     pub(crate) role: Role,
     pub(crate) pools: PoolMaps,
@@ -64,6 +77,8 @@ pub(crate) struct Attachment {
     /// Which lane a redeliverable buffer that this process has taken is to be finished on, by its reference.
     pub(crate) unfinished: Mutex<HashMap<Reference, Arc<Finisher>>>,
     registry: Mutex<()>,
+    /// What is not used here any more and could not be let go of: somebody was stopped while it held the registry lock.
+    belongings: Mutex<Vec<Belonging>>,
     fork: ForkMark,
     expedited_barrier: bool,
     /// Wakes the watcher thread; its number stands in the process table so that others can open it.
@@ -100,12 +115,11 @@ impl Attachment {
         let (wake_read, wake_write) =
             rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC | rustix::pipe::PipeFlags::NONBLOCK)
                 .doing(|| "make a pipe".to_owned())?;
-        let control_inode =
-            rustix::fs::fstat(&control_fd).doing(|| "look at the control segment".to_owned())?.st_ino;
+        let control_file = FileId::of(&control_fd).doing(|| "look at the control segment".to_owned())?;
         let identity = Identity::own().doing(|| "identify this process".to_owned())?;
         // Where the kernel (or a seccomp filter) has no pidfds, no death would ever be noticed.
         identity.open().doing(|| "open a pidfd".to_owned())?;
-        let me = claim_process_slot(name, &control, identity, control_inode)?;
+        let me = claim_process_slot(name, &control, identity, control_file)?;
         crash_point!(JoinClaimed);
         let process = control.process(me.into()).ok_or_else(|| too_many_processes(name))?;
         process.start_time.store(identity.start_time, Ordering::Relaxed);
@@ -127,12 +141,13 @@ impl Attachment {
             stock: Mutex::new(ShareStock::default()),
             unfinished: Mutex::new(HashMap::new()),
             registry: Mutex::new(()),
+            belongings: Mutex::new(Vec::new()),
             leaving: private::AtomicBool::new(false),
             watcher: Mutex::new(None),
             control,
             control_fd,
             data_fd,
-            control_inode,
+            control_file,
             me,
             role,
             fork,
@@ -223,8 +238,8 @@ impl Attachment {
         let identity = identity_of(process, word);
         match word >> 56 {
             PROCESS_FREE => false,
-            PROCESS_JOINING => died_joining(word, self.control_inode),
-            PROCESS_DEAD => !identity.is_alive() || !identity.maps_inode(self.control_inode),
+            PROCESS_JOINING => died_joining(word, self.control_file),
+            PROCESS_DEAD => !identity.is_alive() || !identity.maps(self.control_file),
             _ => !identity.is_alive(),
         }
     }
@@ -238,6 +253,24 @@ impl Attachment {
         self.control.committed_slots().any(|(_, slot)| {
             slot.references.tokens.iter().any(|t| Token(t.load(Ordering::Acquire)).owner() == self.me)
         })
+    }
+
+    /// Lets go of something that this process has in the tables and does not use any more. While the registry cannot be had, the
+    /// watcher tries again at every heartbeat: else a port would stay taken for as long as this process lives.
+    pub(crate) fn let_go(&self, end: Belonging) {
+        match self.lock_registry() {
+            Ok(registry) => registry.let_go(end),
+            Err(_) => self.belongings.lock().unwrap_or_else(PoisonError::into_inner).push(end),
+        }
+    }
+
+    /// Tries again, if there is anything.
+    pub(crate) fn let_go_of_rest(&self) {
+        let is_empty = self.belongings.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        if !is_empty && let Ok(registry) = self.lock_registry() {
+            let ends = std::mem::take(&mut *self.belongings.lock().unwrap_or_else(PoisonError::into_inner));
+            ends.into_iter().for_each(|end| registry.let_go(end));
+        }
     }
 
     pub(crate) fn set_watcher(&self, thread: std::thread::JoinHandle<()>) {
@@ -272,9 +305,9 @@ pub(crate) fn identity_of(process: &crate::layout::Process, word: u64) -> Identi
 
 /// Whether the process that claimed a slot with this word is gone. Its start time does not stand in the slot yet (a predecessor's
 /// may), so a later process of the same pid is told by its mappings.
-fn died_joining(word: u64, inode: u64) -> bool {
+fn died_joining(word: u64, control: FileId) -> bool {
     let identity = Identity { pid: word as u32, start_time: 0 };
-    !identity.is_alive() || !identity.maps_inode(inode)
+    !identity.is_alive() || !identity.maps(control)
 }
 
 fn too_many_processes(pond: &str) -> Error {
@@ -287,14 +320,19 @@ fn too_many_processes(pond: &str) -> Error {
 }
 
 /// Claims a free slot by compare-and-swap: the one registry change that needs no lock, because the lock names slots.
-fn claim_process_slot(name: &str, control: &Control, identity: Identity, inode: u64) -> Result<ProcessSlot> {
+fn claim_process_slot(
+    name: &str,
+    control: &Control,
+    identity: Identity,
+    file: FileId,
+) -> Result<ProcessSlot> {
     let joining = PROCESS_JOINING << 56 | u64::from(identity.pid);
     for slot in 1..=MAX_PROCESSES {
         let Some(process) = control.process(slot) else { continue };
         let word = process.state.load(Ordering::Acquire);
         // A process that died while joining held nothing yet; its slot can be taken over as it is.
         let usable =
-            word >> 56 == PROCESS_FREE || (word >> 56 == PROCESS_JOINING && died_joining(word, inode));
+            word >> 56 == PROCESS_FREE || (word >> 56 == PROCESS_JOINING && died_joining(word, file));
         if usable
             && process.state.compare_exchange(word, joining, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         {

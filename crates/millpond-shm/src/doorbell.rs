@@ -38,6 +38,8 @@ impl Doorbell<'_> {
         futex_wait: impl FnOnce(&AtomicU32, u32),
     ) -> bool {
         let rung = self.announce(sleepers);
+        // Also when `ready` panics: else whoever rings would pay for a sleeper that is not there, for ever.
+        let _withdrawal = Withdrawal(self, sleepers);
         crash_point!(SleepAnnounced);
         // Between this fence and the futex nothing can be published without either being seen here or ringing.
         heavy_fence();
@@ -46,7 +48,6 @@ impl Doorbell<'_> {
             futex_wait(self.bell, rung);
         }
         crash_point!(SleepOver);
-        self.withdraw(sleepers);
         found
     }
 
@@ -89,6 +90,15 @@ impl Doorbell<'_> {
     }
 }
 
+/// Withdraws an announcement.
+struct Withdrawal<'a>(Doorbell<'a>, &'a Sleepers);
+
+impl Drop for Withdrawal<'_> {
+    fn drop(&mut self) {
+        self.0.withdraw(self.1);
+    }
+}
+
 /// The ringing side's fence, between storing what it announces and looking who sleeps. `expedited`: the sleeper's
 /// `membarrier` makes this CPU pass a full fence, and only the compiler must keep the order.
 #[inline]
@@ -106,4 +116,26 @@ pub(crate) fn light_fence(expedited: bool) {
 /// The sleeping side's fence, between its announcement and its last look, where there is no `membarrier`.
 pub(crate) fn heavy_fence() {
     fence(Ordering::SeqCst);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn a_look_that_panics_leaves_no_sleeper_behind() {
+        let (bell, asleep, sleepers) = (AtomicU32::new(0), AtomicU32::new(0), Sleepers::default());
+        let doorbell = Doorbell { bell: &bell, asleep: &asleep };
+        let look = || -> bool {
+            assert_eq!(asleep.load(Ordering::Relaxed), 1);
+            panic!("as a block's readiness might")
+        };
+        let slept = catch_unwind(AssertUnwindSafe(|| doorbell.sleep(&sleepers, || {}, look, |_, _| {})));
+        assert!(slept.is_err());
+        assert_eq!(asleep.load(Ordering::Relaxed), 0);
+        // And the next one counts as the only one.
+        assert!(doorbell.sleep(&sleepers, || {}, || true, |_, _| {}));
+        assert_eq!(asleep.load(Ordering::Relaxed), 0);
+    }
 }

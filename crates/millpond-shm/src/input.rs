@@ -1,6 +1,6 @@
 //! The receiving end: takes buffers from the lanes of an input port's queue.
 
-use crate::attachment::{Attachment, Session};
+use crate::attachment::{Attachment, Belonging, Session};
 use crate::buffer::Buffer;
 use crate::control::{ATTACHED, LANE_CLOSING, LEFT, NEVER};
 use crate::lane::{End, Taken};
@@ -651,8 +651,6 @@ impl Drop for Input {
                 finisher.close(lane.next);
             }
         }
-        if let Ok(registry) = self.session.lock_registry() {
-            registry.detach_input(self.port_index, self.consumer);
-        }
+        self.session.let_go(Belonging::Input(self.port_index, self.consumer));
     }
 }

@@ -1,7 +1,7 @@
 //! The sending end: publishes buffers to every connection of an output port.
 
 use crate::allocator::Allocator;
-use crate::attachment::{Attachment, Session};
+use crate::attachment::{Attachment, Belonging, Session};
 use crate::buffer::{Buffer, BufferMut, timestamp_of};
 use crate::control::{DIED, LANE_ACTIVE, SHARED};
 use crate::error::Result;
@@ -703,8 +703,6 @@ impl Drop for Output {
         if !self.abandoned && !std::thread::panicking() {
             self.finish();
         }
-        if let Ok(registry) = self.session.lock_registry() {
-            registry.detach_output(self.port_index);
-        }
+        self.session.let_go(Belonging::Output(self.port_index));
     }
 }

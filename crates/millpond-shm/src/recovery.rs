@@ -85,6 +85,10 @@ impl Registry<'_> {
         let word = marked;
         crash_point!(RecoverMarked);
         let lanes = self.lanes_of(dead);
+        // No recovery stores such a stage: a stray write did, and what it stands for is not known.
+        if process.recovery_stage.load(Ordering::Acquire) > TOKENS_FREED {
+            set_stage(process, 0);
+        }
         // A recovery that was cut off goes on at its stage: once the losses are counted, R1 is done.
         if process.recovery_stage.load(Ordering::Acquire) == 0 {
             self.count_redeliveries(dead, &lanes);
@@ -215,7 +219,10 @@ impl Registry<'_> {
             for (_, slot) in self.pond.control.committed_slots() {
                 for token in &slot.references.tokens {
                     let token = Token(token.load(Ordering::Acquire));
-                    if token.owner() == dead && token.lane() != NO_LANE {
+                    // One of an earlier use of the lane, whose connection is gone, is no loss of this one.
+                    let lane = self.pond.control.lane(token.lane().into());
+                    let base = lane.map_or(0, |lane| lane.base.load(Ordering::Relaxed));
+                    if token.owner() == dead && token.lane() != NO_LANE && token.is_at_or_after(base) {
                         *losses.entry(token.lane()).or_default() += 1;
                     }
                 }

@@ -69,10 +69,14 @@ impl Token {
         self.owner() == IN_LANE
     }
 
-    /// Whether this is an entry of `lane` at or after the full position `from` (compared as wrapping 40-bit numbers).
+    /// Whether this is an entry of `lane` at or after the full position `from`.
     pub(crate) const fn is_queued_from(self, lane: u16, from: u64) -> bool {
-        let ahead = self.position().wrapping_sub(from) & POSITION_MASK;
-        self.is_queued() && self.lane() == lane && ahead < 1 << (POSITION_BITS - 1)
+        self.is_queued() && self.lane() == lane && self.is_at_or_after(from)
+    }
+
+    /// Whether its position is the full position `from` or a later one (compared as wrapping 40-bit numbers).
+    pub(crate) const fn is_at_or_after(self, from: u64) -> bool {
+        self.position().wrapping_sub(from) & POSITION_MASK < 1 << (POSITION_BITS - 1)
     }
 }
 

@@ -3,7 +3,7 @@
 //! How a party sleeps and is woken without missing anything is the module `doorbell`; here it meets the kernel: the futex, the
 //! fence (only the compiler's on the ringing side where there is `membarrier`: the sleeper pays for both), spinning, timeouts.
 
-use crate::attachment::Session;
+use crate::attachment::{Belonging, Session};
 use crate::doorbell::{Doorbell, Sleepers};
 use crate::error::{Context, Error, Result};
 use crate::layout::MAX_WAITERS;
@@ -321,12 +321,6 @@ impl Drop for Shared {
             self.session.ring(self.index);
             let _ = carrier.thread.join();
         }
-        if let (Ok(_registry), Some(slot)) =
-            (self.session.lock_registry(), self.session.control.waiter(self.index))
-        {
-            slot.asleep.store(0, Ordering::Relaxed);
-            crash_point!(WaiterWoken);
-            slot.owner.store(0, Ordering::Release);
-        }
+        self.session.let_go(Belonging::Waiter(self.index));
     }
 }

@@ -53,6 +53,7 @@ impl Watcher {
                 continue;
             }
             self.reclaim_those_who_called_exec();
+            self.pond.let_go_of_rest();
             self.sleep();
         }
     }
@@ -163,7 +164,7 @@ impl Attachment {
         let called = word >> 56 == PROCESS_LIVE
             && time::monotonic_ns().saturating_sub(beat) > STALLED_AFTER_NS
             && identity.is_alive()
-            && !identity.maps_inode(self.control_inode);
+            && !identity.maps(self.control_file);
         called.then_some(word)
     }
 }

@@ -86,19 +86,24 @@ fn receive_when_told(parent: &Parent) {
     let shared = parent.get("mode") == "shared";
     let config =
         InputConfig { redeliver: parent.get("mode") == "redeliver", shared, ..InputConfig::default() };
-    let mut port = pond.input("sink.in", &config).unwrap();
+    let mut open = Some(pond.input("sink.in", &config).unwrap());
     let mut held: Vec<Buffer> = Vec::new();
     parent.say("ready");
     loop {
         let line = parent.listen();
         match line.split_ascii_whitespace().collect::<Vec<_>>()[..] {
             ["take", count] => {
+                let port = open.as_mut().unwrap();
                 let taken: Vec<Buffer> = (0..count.parse::<usize>().unwrap())
                     .map(|_| port.receive_timeout(DEADLINE).unwrap())
                     .collect();
                 let told = taken.iter().map(|b| format!("{}{}", b.sequence(), mark(b)));
                 parent.say(&told.collect::<Vec<_>>().join(" "));
                 held.extend(taken);
+            }
+            ["close"] => {
+                open = None;
+                parent.say("closed");
             }
             ["drop", count] => {
                 held.drain(..count.parse::<usize>().unwrap());
@@ -107,6 +112,31 @@ fn receive_when_told(parent: &Parent) {
             _ => return,
         }
     }
+}
+
+/// Records of connections are used again: what came by an earlier one is no loss of the one that has its record now.
+#[test]
+fn what_came_by_a_connection_that_is_gone_is_not_counted_at_its_successor() {
+    let (name, pond, monitor) = new_pond("reuse", 8, OnReceiverDeath::Wait);
+    let mut out = output(&pond);
+    let mut first = receiver(&name, "plain");
+    send(&mut out, 0..3);
+    assert_eq!(told(&mut first, "take 3"), "0 1 2");
+    assert_eq!(told(&mut first, "close"), "closed");
+    pond.disconnect("source.out", "sink.in").unwrap();
+    drop(out);
+    eventually("the connection is gone", || monitor.snapshot().connections.is_empty());
+    pond.connect("source.out", "sink.in", &ConnectionConfig::default()).unwrap();
+    let mut out = output(&pond);
+    let mut second = receiver(&name, "plain");
+    send(&mut out, 3..5);
+    assert_eq!(told(&mut second, "take 2"), "3 4");
+    first.kill();
+    eventually("the first is recovered", || monitor.check().used == 2);
+    assert_eq!(connection(&monitor).lost_in_hand, 0);
+    second.kill();
+    eventually("the second is recovered", || monitor.check().used == 0);
+    assert_eq!(connection(&monitor).lost_in_hand, 2);
 }
 
 fn mark(buffer: &Buffer) -> &'static str {

@@ -301,7 +301,13 @@ mod crash {
     use millpond_shm::crash_point::{self, CrashPoint};
 
     /// What a process comes by on its own account.
-    const ALONE: [CrashPoint; 14] = [
+    const ALONE: [CrashPoint; 20] = [
+        CrashPoint::MailboxOwned,
+        CrashPoint::LabelWritten,
+        CrashPoint::MailTicket,
+        CrashPoint::RoomMarkCleared,
+        CrashPoint::MailboxTold,
+        CrashPoint::MailboxForgotten,
         CrashPoint::MailboxMade,
         CrashPoint::MailboxOpened,
         CrashPoint::LabelStored,
@@ -318,7 +324,9 @@ mod crash {
         CrashPoint::RecoverMailbox,
     ];
     /// What a process comes by while it recovers another.
-    const RECOVERING: [CrashPoint; 4] = [
+    const RECOVERING: [CrashPoint; 6] = [
+        CrashPoint::MailboxTold,
+        CrashPoint::MailboxForgotten,
         CrashPoint::RecoverMailCell,
         CrashPoint::MailClosing,
         CrashPoint::MailSwept,

@@ -307,6 +307,43 @@ fn the_registry_lock_of_a_stopped_owner_is_an_error_that_names_it_while_data_flo
     pond.declare_block("made", "").unwrap();
 }
 
+#[test]
+fn a_port_that_is_dropped_while_the_registry_cannot_be_had_becomes_free_afterwards() {
+    let (name, pond, _, owner, segment, slot) = locked("lock-drop");
+    let lock = segment.header("registry_lock");
+    segment.set_u32(lock, 0);
+    let out = pond.output("source.out", &OutputConfig::default()).unwrap();
+    let sink = pond.input("sink.in", &InputConfig::default()).unwrap();
+    owner.signal(Signal::STOP);
+    segment.set_u32(lock, slot as u32);
+    // Each waits for the registry as long as it does, and then goes on.
+    let dropping = [std::thread::spawn(move || drop(out)), std::thread::spawn(move || drop(sink))];
+    dropping.into_iter().for_each(|thread| thread.join().unwrap());
+    owner.signal(Signal::CONT);
+    segment.set_u32(lock, 0); // it would have unlocked
+    let other = Pond::attach(&name, Role::Block).unwrap();
+    eventually("the output is free", || other.output("source.out", &OutputConfig::default()).is_ok());
+    eventually("the input is free", || other.input("sink.in", &InputConfig::default()).is_ok());
+}
+
+/// No recovery stores such a stage. A stray write did, and the dead process's buffer comes back all the same.
+#[test]
+fn a_recovery_stage_that_does_not_exist_keeps_nothing() {
+    let (name, pond, monitor) = new_pond("stage");
+    let (mut child, slot) = holder(&name);
+    let segment = Segment::named(pond.name());
+    for stage in [4, u32::MAX] {
+        segment.set_u32(segment.entry("Process", slot, "recovery_stage"), stage);
+        assert_eq!(monitor.check().used, 1);
+        child.kill();
+        eventually("it is recovered", || monitor.snapshot().processes.len() == 1);
+        assert_eq!(monitor.check().used, 0);
+        let (next, next_slot) = holder(&name);
+        assert_eq!(next_slot, slot);
+        child = next;
+    }
+}
+
 fn pond_slot(pond: &Pond, pid: u32) -> u32 {
     let processes = Monitor::open(pond.name()).unwrap().snapshot().processes;
     processes.iter().find(|p| p.pid == pid).unwrap().slot.into()

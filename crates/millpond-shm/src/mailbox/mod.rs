@@ -6,7 +6,7 @@
 
 pub(crate) mod account;
 
-use crate::attachment::{Attachment, Session};
+use crate::attachment::{Attachment, Belonging, Session};
 use crate::error::{Error, Result};
 use crate::layout::{
     MAILBOX_CELLS, MAILBOX_REPLY_CELLS, MAX_LABEL_BYTES, MAX_LABELS, MAX_MAILBOXES, MAX_MESSAGE_BYTES,
@@ -232,6 +232,7 @@ impl Pond {
             MailClass::Reply => MAILBOX_CELLS,
         };
         let ticket = record.next_ticket.fetch_add(1, Ordering::Relaxed);
+        crash_point!(MailTicket);
         let claimed = claim_in_time(pond, record, to.open_word(), ticket, usable, timeout);
         let index = match claimed {
             Ok(index) => index,
@@ -292,6 +293,7 @@ fn ring_senders(record: &MailboxRecord) {
     fence(Ordering::SeqCst);
     if record.senders_wait.load(Ordering::Relaxed) != 0 {
         record.senders_wait.store(0, Ordering::Relaxed);
+        crash_point!(RoomMarkCleared);
         ring_room(record);
     }
 }
@@ -414,6 +416,7 @@ impl Mailbox {
             });
         };
         place.store(label);
+        crash_point!(LabelWritten);
         record.labels_used.store(used.max(free + 1) as u32, Ordering::Release);
         crash_point!(LabelStored);
         tell_senders(&self.session);
@@ -441,11 +444,7 @@ impl Drop for Mailbox {
         if self.session.is_forked() {
             return;
         }
-        // Without the lock (its holder is stopped) the mailbox stays; recovery closes it when this process ends.
-        if let Ok(registry) = self.session.lock_registry() {
-            registry.close_mailbox(self.index);
-            self.session.ring_everybody(); // somebody may wait for an answer from here
-        }
+        self.session.let_go(Belonging::Mailbox(self.index));
     }
 }
 
@@ -486,12 +485,22 @@ impl Registry<'_> {
         record.name.store(name);
         record.waiter.store(waiter, Ordering::Relaxed);
         record.owner.store(self.pond.me.into(), Ordering::Relaxed);
+        crash_point!(MailboxOwned);
         header.mailboxes_used.store(used.max(index + 1), Ordering::Release);
         crash_point!(MailboxMade);
         record.state.store(open_word(generation), Ordering::Release);
         crash_point!(MailboxOpened);
         tell_senders(self.pond);
         Ok((index, MailboxAddress::new(generation, index)))
+    }
+
+    /// Closes a mailbox of this process.
+    pub(crate) fn leave_mailbox(&self, index: u32) {
+        let owner = self.pond.control.mailbox(index).map(|record| record.owner.load(Ordering::Relaxed));
+        if owner == Some(self.pond.me.into()) {
+            self.close_mailbox(index);
+            self.pond.ring_everybody(); // somebody may wait for an answer from here
+        }
     }
 
     /// Closes a mailbox: what lies in it is lost, and those who wait for room, or for an answer from it, look again.
@@ -503,9 +512,11 @@ impl Registry<'_> {
             cells(record).sweep(); // closing since a recovery that was cut off
         }
         tell_senders(self.pond);
+        crash_point!(MailboxTold);
         ring_room(record);
         crash_point!(RecoverMailbox);
         record.waiter.store(0, Ordering::Relaxed);
+        crash_point!(MailboxForgotten);
         record.owner.store(0, Ordering::Release);
     }
 

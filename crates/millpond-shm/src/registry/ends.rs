@@ -1,5 +1,6 @@
 //! Which process stands at a port, and so at each of its connections: taking a place, letting go of it, and clearing those of the dead.
 
+use crate::attachment::Belonging;
 use crate::control::{ATTACHED, DIED, EXCLUSIVE, LANE_ACTIVE, LEFT, SHARED, change_presence, set_presence};
 use crate::error::{Error, Result};
 use crate::layout::{LaneRecord, MAX_CONSUMERS, PortRecord};
@@ -136,10 +137,29 @@ impl Registry<'_> {
         set_presence(&lane.consumer_presence, ATTACHED);
     }
 
+    /// Lets go of what this process has and does not use any more.
+    pub(crate) fn let_go(&self, end: Belonging) {
+        match end {
+            Belonging::Output(port) => self.detach_output(port),
+            Belonging::Input(port, place) => self.detach_input(port, place),
+            Belonging::Mailbox(index) => self.leave_mailbox(index),
+            Belonging::Waiter(index) => {
+                let Some(waiter) = self.pond.control.waiter(index) else { return };
+                waiter.asleep.store(0, Ordering::Relaxed);
+                crash_point!(WaiterWoken);
+                waiter.owner.store(0, Ordering::Release);
+            }
+        }
+    }
+
     /// Lets go of an output port and its connections. The owner has stopped using them.
     pub(crate) fn detach_output(&self, port: u32) {
         let Some(record) = self.pond.control.port(port) else { return };
         let me = u32::from(self.pond.me);
+        // It may have been a while ago: the port may be another one by now.
+        if record.owners[0].load(Ordering::Relaxed) != me {
+            return;
+        }
         let lanes: Vec<u32> = self
             .pond
             .control
@@ -161,6 +181,9 @@ impl Registry<'_> {
     /// Lets go of a consumer's place at an input port and its connections. The owner has stopped using them.
     pub(crate) fn detach_input(&self, port: u32, place: usize) {
         let Some(record) = self.pond.control.port(port) else { return };
+        if record.owners[place].load(Ordering::Relaxed) != u32::from(self.pond.me) {
+            return;
+        }
         let lanes: Vec<u32> = self
             .pond
             .control

@@ -55,15 +55,38 @@ impl Identity {
         !matches!(self.open(), Ok(None))
     }
 
-    /// Whether the process still maps the memory file with this inode. A process that called `exec` lives on under its pid
+    /// Whether the process still maps this file. A process that called `exec` lives on under its pid
     /// but has lost its mappings: as a participant it is dead. `true` when the kernel will not say; it shows no mapping at all of
     /// a process whose first thread has ended, though others may run.
-    pub(crate) fn maps_inode(&self, inode: u64) -> bool {
+    pub(crate) fn maps(&self, file: FileId) -> bool {
         // Bytes: a path need not be UTF-8.
         let Ok(maps) = fs::read(format!("/proc/{}/maps", self.pid)) else { return true };
-        let is_it =
-            |line: &str| line.split_ascii_whitespace().nth(4).and_then(|i| i.parse().ok()) == Some(inode);
+        let is_it = |line: &str| {
+            let mut fields = line.split_ascii_whitespace().skip(3);
+            let device = fields.next().and_then(|device| device.split_once(':'));
+            let number = |hex: &str| u32::from_str_radix(hex, 16).ok();
+            let device = device.and_then(|(major, minor)| Some((number(major)?, number(minor)?)));
+            let inode = fields.next().and_then(|inode| inode.parse().ok());
+            device.zip(inode).is_some_and(|(device, inode)| file == FileId { device, inode })
+        };
         maps.is_empty() || String::from_utf8_lossy(&maps).lines().any(is_it)
+    }
+}
+
+/// What the kernel knows a file by: its inode's number alone, other file systems have as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    /// Major and minor number.
+    device: (u32, u32),
+    inode: u64,
+}
+
+impl FileId {
+    /// Of an open file.
+    pub(crate) fn of(file: &impl AsFd) -> rustix::io::Result<FileId> {
+        let stat = rustix::fs::fstat(file)?;
+        let device = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
+        Ok(FileId { device, inode: stat.st_ino })
     }
 }
 
@@ -99,4 +122,23 @@ pub(crate) fn pid_namespace() -> std::io::Result<u64> {
 /// The command line's program name, for people.
 pub(crate) fn command_name(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm")).map(|s| s.trim().to_owned()).unwrap_or_default()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sys::memory::{Mapping, create_memfd};
+
+    #[test]
+    fn a_mapping_is_known_by_device_and_inode() {
+        let own = Identity::own().unwrap();
+        let file = create_memfd("millpond-test", 4096, false).unwrap();
+        let id = FileId::of(&file).unwrap();
+        assert!(!own.maps(id), "it is open, not mapped");
+        let mapping = Mapping::new(&file, 0, 4096, false).unwrap();
+        assert!(own.maps(id));
+        assert!(!own.maps(FileId { device: (id.device.0, id.device.1 + 1), ..id }));
+        drop(mapping);
+        assert!(!own.maps(id));
+    }
 }

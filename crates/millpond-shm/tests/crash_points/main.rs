@@ -26,7 +26,13 @@ fn child() {
 }
 
 /// Killed at by `mailboxes.rs`.
-const OF_MAILBOXES: [CrashPoint; 15] = [
+const OF_MAILBOXES: [CrashPoint; 21] = [
+    CrashPoint::MailboxOwned,
+    CrashPoint::LabelWritten,
+    CrashPoint::MailTicket,
+    CrashPoint::RoomMarkCleared,
+    CrashPoint::MailboxTold,
+    CrashPoint::MailboxForgotten,
     CrashPoint::MailboxMade,
     CrashPoint::MailboxOpened,
     CrashPoint::LabelCleared,
