@@ -156,3 +156,27 @@ fn what_a_sink_cannot_write_is_told() {
     let said = format!("{}{}", end.stdout, end.stderr);
     assert!(said.contains("write /dev/full: No space left on device"), "{end}");
 }
+
+/// A full disk for whichever sink: that block fails and says why, and another sink of the same stream gets everything.
+#[test]
+fn a_full_disk_fails_one_sink_and_harms_no_other() {
+    for sink in ["csv-sink", "wav-sink", "file-sink"] {
+        let directory = Directory::new();
+        let file = directory.write(
+            "full.toml",
+            &format!(
+                r#"
+            connect = ["tone -> full", "tone -> disk"]
+            blocks.tone = {{ type = "signal", frames = 1000, count = 200 }}
+            blocks.full = {{ type = "{sink}", path = "/dev/full", restart = "never" }}
+            blocks.disk = {{ type = "file-sink", path = "whole.f32" }}
+        "#
+            ),
+        );
+        let end = Pipeline::start_in(directory, &file, &[]).wait();
+        assert_eq!(end.code, Some(1), "{sink}: {end}");
+        let said = format!("{}{}", end.stdout, end.stderr);
+        assert!(said.contains("write /dev/full: No space left on device"), "{sink}: {end}");
+        assert_eq!(end.bytes("whole.f32").len(), 4 * 200_000, "{sink}: {end}");
+    }
+}

@@ -77,6 +77,21 @@ fn waiting_parties() {
 }
 
 #[test]
+fn mailboxes_and_their_labels() {
+    let pond = pond_of("mailboxes", &[], 1);
+    let mut mailboxes: Vec<_> = (0..layout::MAX_MAILBOXES).map(|_| pond.mailbox("m").unwrap()).collect();
+    assert_full(pond.mailbox("m").map(drop), "mailbox", 512);
+    mailboxes.pop();
+    mailboxes.push(pond.mailbox("m").unwrap());
+    let labelled = &mut mailboxes[0];
+    labelled.add_label(&"l".repeat(160)).unwrap();
+    for label in ["", &"l".repeat(161)] {
+        let error = labelled.add_label(label).unwrap_err().to_string();
+        assert!(error.contains(&format!("it has {} bytes; 1 to 160 are allowed", label.len())), "{error}");
+    }
+}
+
+#[test]
 fn depth_of_a_queue() {
     let pond = pond_of("depth", &[(8, 4000)], 4000);
     for depth in [0, layout::MAX_DEPTH + 1] {

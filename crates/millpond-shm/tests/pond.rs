@@ -496,6 +496,15 @@ fn another_user_cannot_attach() {
     let mut child = start(&ponds);
     refused(&mut child, "attach mill", "System", &["`mill`", "ermission denied"]);
     refused(&mut child, "monitor mill", "System", &["ermission denied"]);
+    // Nor can it signal: neither by the kernel's signals nor by the pipe that wakes a watcher.
+    let pid = maker.pid;
+    let try_it = format!("kill -0 {pid} || cat /proc/{pid}/maps || : > /proc/{pid}/fd/0");
+    let tried = Command::new("/bin/sh").args(["-c", &try_it]).uid(NOBODY).gid(NOBODY).output().unwrap();
+    let said = String::from_utf8_lossy(&tried.stderr);
+    assert!(!tried.status.success(), "{said}");
+    let refusals = said.lines().filter(|line| line.contains("not permitted") || line.contains("denied"));
+    assert_eq!(refusals.count(), 3, "{said}");
+    assert_eq!(ask(&mut maker, "list").lines().count(), 1, "and the pond goes on");
 }
 
 #[test]
@@ -555,10 +564,19 @@ fn use_once(pond: &Pond) {
     drop((buffer, kept, descriptor));
 }
 
+/// Private memory of this process.
+fn private_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).unwrap();
+    line.split_ascii_whitespace().next().unwrap().parse().unwrap()
+}
+
 fn come_and_go(parent: &Parent) {
     let name = parent.get("pond");
+    let rounds: u32 = parent.get("rounds").parse().unwrap();
+    let mut settled_kib = 0;
     // Once before counting: what a process makes once and keeps (a page that tells forked children apart).
-    for round in 0..11 {
+    for round in 0..=rounds {
         let before = opened();
         let pond = Pond::create(name, &small(), Role::Worker).unwrap();
         let guest = Pond::attach(name, Role::Block).unwrap();
@@ -576,7 +594,12 @@ fn come_and_go(parent: &Parent) {
         }
         assert_eq!(opened().mappings, 0);
         eventually("the pond is gone", || list().unwrap().iter().all(|e| e.name != name));
+        if round == rounds / 10 {
+            settled_kib = private_kib();
+        }
     }
+    let grown_kib = private_kib().saturating_sub(settled_kib);
+    assert!(grown_kib < 1024, "{grown_kib} KiB grown in {rounds} rounds");
     parent.say("done");
 }
 
@@ -584,9 +607,11 @@ fn come_and_go(parent: &Parent) {
 fn coming_and_going_leaves_nothing_behind() {
     let directory = TemporaryDirectory::new();
     let name = unique_name("cycles");
+    // `MILLPOND_CYCLES=10000` takes some minutes.
+    let rounds = std::env::var("MILLPOND_CYCLES").unwrap_or_else(|_| "20".to_owned());
     let mut command = Command::new(own_program());
     command.env("MILLPOND_RUNTIME_DIR", &directory.0);
-    let mut child = Child::spawn_by(command, "cycles", &[("pond", &name)]);
+    let mut child = Child::spawn_by(command, "cycles", &[("pond", &name), ("rounds", &rounds)]);
     child.expect("done");
     assert!(child.wait().success());
     assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 0);

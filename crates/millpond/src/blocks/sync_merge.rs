@@ -444,6 +444,13 @@ mod tests {
         bench
     }
 
+    #[test]
+    fn no_more_than_64_inputs_are_joined() {
+        let names: Vec<String> = (0..65).map(|i| format!("i{i}")).collect();
+        let refused = Bench::of::<SyncMerge>(&[("inputs", names.into())]).err().expect("refused").to_string();
+        assert!(refused.contains("65 names, of which 64 can be joined"), "{refused}");
+    }
+
     /// Stamps in ms and values of all rows.
     fn rows(bench: &mut Bench) -> Vec<(i64, Vec<f64>)> {
         let mut rows = Vec::new();
