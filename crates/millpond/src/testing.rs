@@ -41,7 +41,14 @@ impl Bench {
     /// # Errors
     /// What the block or its parameters are refused for.
     pub fn of<B: Block>(params: &[(&str, Value)]) -> Result<Self> {
-        let block_type = BlockType::of::<B>();
+        Self::of_type(&BlockType::of::<B>(), params)
+    }
+
+    /// Makes a block of a type that is known at run time, one of [`Catalog::builtin`](crate::Catalog::builtin) for example.
+    ///
+    /// # Errors
+    /// As [`of`](Bench::of).
+    pub fn of_type(block_type: &BlockType, params: &[(&str, Value)]) -> Result<Self> {
         let spec = block_type.spec();
         let params =
             Params::new(spec, params.iter().map(|(name, value)| ((*name).to_owned(), value.clone())))?;
@@ -68,7 +75,7 @@ impl Bench {
             is_shared: false,
             stays_open: false,
         };
-        let runner = Runner::new(&block_type, &pond, "block", params, &party, StopRequest::default())?;
+        let runner = Runner::new(block_type, &pond, "block", params, &party, StopRequest::default())?;
         Ok(Self { runner, started: false, ended: false, inputs, outputs, pond })
     }
 
