@@ -157,26 +157,35 @@ fn what_a_sink_cannot_write_is_told() {
     assert!(said.contains("write /dev/full: No space left on device"), "{end}");
 }
 
-/// A full disk for whichever sink: that block fails and says why, and another sink of the same stream gets everything.
+/// A full disk for whichever sink: that block fails and says why, the run ends in order, and another sink of the same stream has written
+/// whole buffers, from the first on.
 #[test]
 fn a_full_disk_fails_one_sink_and_harms_no_other() {
-    for sink in ["csv-sink", "wav-sink", "file-sink"] {
+    let run = |connect: &str, full: &str| {
         let directory = Directory::new();
-        let file = directory.write(
-            "full.toml",
-            &format!(
-                r#"
-            connect = ["tone -> full", "tone -> disk"]
+        let text = format!(
+            r#"
+            connect = ["tone -> disk"{connect}]
             blocks.tone = {{ type = "signal", frames = 1000, count = 200 }}
-            blocks.full = {{ type = "{sink}", path = "/dev/full", restart = "never" }}
             blocks.disk = {{ type = "file-sink", path = "whole.f32" }}
-        "#
-            ),
+            {full}
+            "#
         );
-        let end = Pipeline::start_in(directory, &file, &[]).wait();
+        let file = directory.write("full.toml", &text);
+        Pipeline::start_in(directory, &file, &[]).wait()
+    };
+    let whole = run("", "").bytes("whole.f32");
+    assert_eq!(whole.len(), 4 * 200 * 1000);
+    for sink in ["csv-sink", "wav-sink", "file-sink"] {
+        let full = format!(r#"blocks.full = {{ type = "{sink}", path = "/dev/full", restart = "never" }}"#);
+        let end = run(r#", "tone -> full""#, &full);
         assert_eq!(end.code, Some(1), "{sink}: {end}");
         let said = format!("{}{}", end.stdout, end.stderr);
-        assert!(said.contains("write /dev/full: No space left on device"), "{sink}: {end}");
-        assert_eq!(end.bytes("whole.f32").len(), 4 * 200_000, "{sink}: {end}");
+        for part in ["block `full` failed: write /dev/full: ", "No space left on device"] {
+            assert!(said.contains(part), "{sink}: no `{part}` in {end}");
+        }
+        assert!(!said.contains("`disk` failed"), "{sink}: {end}");
+        let written = end.bytes("whole.f32");
+        assert!(whole.starts_with(&written) && written.len() % 4000 == 0, "{sink}: {} bytes", written.len());
     }
 }
