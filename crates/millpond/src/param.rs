@@ -186,9 +186,9 @@ impl Param {
             Kind::Names => "a list of different names (letters, digits, `_`, `-`)",
         };
         let range = match (self.min.is_finite(), self.max.is_finite()) {
-            (true, true) => format!(" from {} to {}", self.min, self.max),
-            (true, false) => format!(" of at least {}", self.min),
-            (false, true) => format!(" of at most {}", self.max),
+            (true, true) => format!(" from {} to {}", limit(self.min), limit(self.max)),
+            (true, false) => format!(" of at least {}", limit(self.min)),
+            (false, true) => format!(" of at most {}", limit(self.max)),
             (false, false) => String::new(),
         };
         let unit = if self.unit.is_empty() { String::new() } else { format!(" ({})", self.unit) };
@@ -245,6 +245,13 @@ impl Param {
     fn mismatch(&self, found: String) -> Error {
         Error::BadParameter { name: self.name.clone(), expected: self.expected(), found }
     }
+}
+
+/// A limit of a range: short, whatever its size.
+fn limit(number: f64) -> String {
+    let (plain, short) = (number.to_string(), format!("{number:e}"));
+    // `4000000000` is easier to read than `4e9`, but nobody counts more digits.
+    if plain.len() > 10 && short.len() < plain.len() { short } else { plain }
 }
 
 /// Whether `text` can name a block, a port or the like.

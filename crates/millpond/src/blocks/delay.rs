@@ -8,6 +8,8 @@ pub(super) struct Delay {
     /// Frames of zeros that are still to be sent.
     zeros: u64,
     frames: i64,
+    /// Buffers of zeros in all: by so much the numbers of the buffers behind them grow.
+    zero_buffers: u64,
 }
 
 /// Frames of zeros in one buffer, at most.
@@ -37,7 +39,7 @@ blocks.file = { type = "wav-sink", path = "echo.wav" }
 
     fn new(params: &Params) -> Result<Self> {
         let frames: i64 = params.get("frames");
-        Ok(Self { zeros: frames as u64, frames })
+        Ok(Self { zeros: frames as u64, frames, zero_buffers: (frames as u64).div_ceil(CHUNK_FRAMES) })
     }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
@@ -52,7 +54,10 @@ blocks.file = { type = "wav-sink", path = "echo.wav" }
             let first = io.peek("in")?;
             let (stamp, dtype, mut shape) = (first.timestamp(), first.dtype(), first.extents());
             let frames = self.zeros.min(CHUNK_FRAMES);
-            shape[0] = frames as u32;
+            match shape.first_mut() {
+                Some(extent) => *extent = frames as u32,
+                None => shape.push(frames as u32),
+            }
             let mut buffer = io.new_buffer("out", dtype, &shape)?;
             buffer.as_bytes_mut().fill(0);
             buffer.set_timestamp(later(stamp, self.frames - self.zeros as i64, rate_hz));
@@ -62,6 +67,7 @@ blocks.file = { type = "wav-sink", path = "echo.wav" }
         let mut buffer = io.take_mut("in")?;
         buffer.set_timestamp(later(buffer.timestamp(), self.frames, rate_hz));
         buffer.set_time_range(None);
+        buffer.set_sequence(buffer.sequence().wrapping_add(self.zero_buffers));
         io.send("out", buffer)
     }
 }
@@ -88,14 +94,16 @@ mod tests {
     #[test]
     fn indexes_go_on_without_a_gap() {
         let mut bench = Bench::of::<Delay>(&[("frames", 1500.into())]).unwrap();
+        // Two buffers of zeros, and the two of the input; their numbers, here 0, grow by two.
         bench.push_frames("in", 100, 1, &[1.0f64, 2.0]).unwrap();
         bench.push_frames("in", 102, 1, &[3.0f64]).unwrap();
         bench.run().unwrap();
-        let mut next = 100;
+        let (mut next, mut numbers) = (100, Vec::new());
         while let Some(buffer) = bench.pull_buffer("out").unwrap() {
             assert_eq!(position(buffer.timestamp()), Some(next));
+            numbers.push(buffer.sequence());
             next += i64::from(buffer.frames());
         }
-        assert_eq!(next, 100 + 1500 + 3);
+        assert_eq!((next, numbers), (100 + 1500 + 3, vec![0, 1, 2, 2]));
     }
 }

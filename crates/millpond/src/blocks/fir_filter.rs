@@ -1,6 +1,7 @@
 //! The arithmetic of finite impulse responses: streams of any number of channels, in pieces of any size.
 
 use bytemuck::Pod;
+use multiversion::multiversion;
 
 /// Floating-point numbers that filters compute with.
 pub(super) trait Real:
@@ -120,7 +121,8 @@ impl<T: Real> Filter<T> {
 /// For each result the products of the taps with the samples from its place in the line on, summed up.
 ///
 /// The inner loop runs over results, not taps: neighbouring results need neighbouring samples, which compilers turn into vectors
-/// without being allowed to change the order of a sum.
+/// without being allowed to change the order of a sum. What is compiled for wider vectors gives the same results.
+#[multiversion(targets("x86_64+avx2"))]
 fn convolve<T: Real>(line: &[T], taps: &[T], results: &mut [T]) {
     for (block, results) in results.chunks_mut(BLOCK).enumerate() {
         results.fill(T::zeroed());

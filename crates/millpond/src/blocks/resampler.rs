@@ -53,7 +53,7 @@ impl Block for Resampler {
                  output frame k is the input at the time k / rate_hz, and its stamp says so: sample indexes count at the new rate, exactly; \
                  times are those of the input buffer plus an exact offset, rounded once. n frames become \
                  n x rate_hz / input rate, rounded up. Before the first and behind the last frame there are zeros. The work is done \
-                 in blocks of at least 1024 frames at the lower rate, so output comes up to one and a half blocks after its input. \
+                 in blocks of at least 984 frames at the lower rate, so output comes up to one and a half blocks after its input. \
                  Where sample indexes jump, the stream ends and begins again; a NaN or an infinity spoils the two blocks around it. After \
                  a restart up to one and a half blocks are lost, and the stamps show it. Both rates are exact: a clock that \
                  drifts is not followed.",

@@ -3,6 +3,7 @@
 use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::raw_stream::RawFormat;
 use super::tcp::port_error;
@@ -18,6 +19,7 @@ pub(super) struct UdpSource {
     waiting: Option<usize>,
     count: Option<u64>,
     unfit: u64,
+    kernel_drops: KernelDrops,
 }
 
 /// No datagram is longer.
@@ -28,8 +30,9 @@ impl Block for UdpSource {
         let spec = Spec::new("udp-source", "Receives UDP datagrams, a buffer for each")
             .details(
                 "Buffers are stamped with the time of arrival. A datagram that is no whole number of frames is dropped, and \
-                 their number is told at the end. Datagrams are lost, as UDP has it, while nobody receives them, so after a \
-                 kill as well; what the kernel drops because the stream behind is too slow is not counted here.",
+                 their number is told at the end. So is the number of those that the kernel dropped because the stream behind was too \
+                 slow; each time it has grown, the log says so, at most once a second. Datagrams are lost, as UDP has it, while \
+                 nobody receives them, so after a kill as well: nobody counts those.",
             )
             .example(
                 r#"
@@ -51,9 +54,10 @@ blocks.file = { type = "file-sink", path = "received.f32" }
             let socket = UdpSocket::bind(&address)?;
             socket.set_nonblocking(true)?;
             let fd = Arc::new(OwnedFd::from(socket.try_clone()?));
-            Ok((socket, fd))
+            let kernel_drops = KernelDrops::of(&socket)?;
+            Ok((socket, fd, kernel_drops))
         };
-        let (socket, fd) = bind().map_err(|error| port_error("udp", &address, error))?;
+        let (socket, fd, kernel_drops) = bind().map_err(|error| port_error("udp", &address, error))?;
         Ok(Self {
             raw: RawFormat::new(params),
             socket,
@@ -62,6 +66,7 @@ blocks.file = { type = "file-sink", path = "received.f32" }
             waiting: None,
             count: params.get("count"),
             unfit: 0,
+            kernel_drops,
         })
     }
 
@@ -73,6 +78,7 @@ blocks.file = { type = "file-sink", path = "received.f32" }
         if self.waiting.is_none() && self.count.is_some_and(|count| io.next_sequence("out") >= count) {
             return Err(Pause::Done);
         }
+        self.kernel_drops.look_if_due();
         let bytes = match self.waiting {
             Some(bytes) => bytes,
             None => match self.socket.recv(&mut self.datagram) {
@@ -106,7 +112,57 @@ blocks.file = { type = "file-sink", path = "received.f32" }
         if self.unfit > 0 {
             io.note(&format!("dropped {} datagrams that were no whole frames", self.unfit));
         }
+        self.kernel_drops.look();
+        if self.kernel_drops.count > 0 {
+            io.note(&format!(
+                "the kernel dropped {} datagrams that were not received in time",
+                self.kernel_drops.count
+            ));
+        }
         Ok(())
+    }
+}
+
+/// What the kernel drops of a socket, because nobody has received it in time. It is told of the socket as long as that is open.
+struct KernelDrops {
+    table: &'static str,
+    inode: String,
+    /// As of the latest look.
+    count: u64,
+    next_look: Instant,
+}
+
+/// How often the kernel is asked.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl KernelDrops {
+    fn of(socket: &UdpSocket) -> std::io::Result<Self> {
+        let table = if socket.local_addr()?.is_ipv4() { "/proc/self/net/udp" } else { "/proc/self/net/udp6" };
+        let inode = rustix::fs::fstat(socket)?.st_ino.to_string();
+        Ok(Self { table, inode, count: 0, next_look: Instant::now() })
+    }
+
+    fn look_if_due(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_look {
+            self.next_look = now + LOOK_EVERY;
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        // Without /proc there is nothing to be told.
+        let table = std::fs::read_to_string(self.table).unwrap_or_default();
+        // The columns of a line: ... inode, ref, pointer, drops.
+        let drops = table.lines().skip(1).find_map(|line| {
+            let mut columns = line.split_ascii_whitespace().skip(9);
+            columns.next().filter(|inode| *inode == self.inode)?;
+            columns.nth(2)?.parse().ok()
+        });
+        if let Some(count) = drops.filter(|count| *count > self.count) {
+            tracing::warn!("the kernel dropped {} datagrams: the stream is too slow", count - self.count);
+            self.count = count;
+        }
     }
 }
 
@@ -138,5 +194,30 @@ mod tests {
         assert_eq!(bench.pull::<i16>("out").unwrap(), Some(vec![5]));
         let taken = Bench::of::<UdpSource>(&params).err().expect("refused").to_string();
         assert!(taken.starts_with(&format!("listen at udp {address}: Address already in use")), "{taken}");
+    }
+
+    #[test]
+    fn what_the_kernel_drops_is_counted() {
+        for local in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(socket) = UdpSocket::bind(local) else { continue }; // no IPv6 here
+            let mut drops = KernelDrops::of(&socket).unwrap();
+            drops.look();
+            assert_eq!(drops.count, 0);
+            let sender = UdpSocket::bind(local).unwrap();
+            // Nobody receives: some fit into the socket's memory, and the rest is dropped.
+            let (mut sent, address) = (0u64, socket.local_addr().unwrap());
+            while drops.count == 0 {
+                assert!(sent < 1_000_000, "nothing is dropped");
+                (0..100).for_each(|_| sent += u64::from(sender.send_to(&[0; 1000], address).is_ok()));
+                drops.look();
+            }
+            socket.set_nonblocking(true).unwrap();
+            let mut received = 0;
+            while socket.recv(&mut [0; 1000]).is_ok() {
+                received += 1;
+            }
+            drops.look();
+            assert_eq!(received + drops.count, sent, "{local}");
+        }
     }
 }

@@ -1,22 +1,14 @@
 //! `wav-source`: the samples of a WAV file.
 
-use std::fs::File;
-use std::io::BufReader;
-
-use hound::WavReader;
-
-use super::wav_format::StoredAs;
+use super::wav_file::WavInput;
 use crate::prelude::*;
 use crate::stream::Description;
 
 /// Reads a WAV file from its beginning to its end, in buffers of `[frames, channels]` that are stamped with the index of their first
 /// frame. Started again after its process was killed, it goes on behind the last buffer that it had sent.
 pub(super) struct WavSource {
-    path: String,
-    reader: WavReader<BufReader<File>>,
-    stored: StoredAs,
+    file: WavInput,
     frames_per_buffer: u32,
-    next_frame: u32,
 }
 
 impl Block for WavSource {
@@ -37,101 +29,43 @@ blocks.copy = { type = "wav-sink", path = "copy.wav" }
     }
 
     fn new(params: &Params) -> Result<Self> {
-        let path: String = params.get("path");
-        let reader = WavReader::open(&path).context(|| format!("read {path}"))?;
-        let stored = StoredAs::of(reader.spec()).context(|| format!("read {path}"))?;
-        Ok(Self { path, reader, stored, frames_per_buffer: params.get("frames"), next_frame: 0 })
+        Ok(Self { file: WavInput::open(params.get("path"))?, frames_per_buffer: params.get("frames") })
     }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
-        let spec = self.reader.spec();
-        let description =
-            Description { stored_as: Some(self.stored.name().to_owned()), ..Description::default() };
+        let (spec, stored) = (self.file.spec(), self.file.stored());
+        let description = Description { stored_as: Some(stored.name().to_owned()), ..Description::default() };
         io.set_format(
             "out",
             StreamFormat {
-                dtype: self.stored.dtype(),
+                dtype: stored.dtype(),
                 shape: vec![0, spec.channels.into()],
                 rate_hz: Some((spec.sample_rate, 1)),
                 description: description.to_text()?,
             },
         )?;
-        self.skip(io.next_sequence("out"))
+        // Leaves out buffers that were sent before.
+        self.file.skip(io.next_sequence("out").saturating_mul(self.frames_per_buffer.into()))
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        let spec = self.reader.spec();
-        let frames = self.frames_per_buffer.min(self.reader.duration() - self.next_frame);
+        let (index, left) = self.file.position();
+        let frames = self.frames_per_buffer.min(left);
         if frames == 0 {
             return Err(Pause::Done);
         }
-        let mut buffer = io.new_buffer("out", self.stored.dtype(), &[frames, spec.channels.into()])?;
-        self.fill(&mut buffer)?;
-        let index = i64::from(self.next_frame);
+        let spec = self.file.spec();
+        let mut buffer = io.new_buffer("out", self.file.stored().dtype(), &[frames, spec.channels.into()])?;
+        self.file.read(&mut buffer)?;
+        let index = i64::from(index);
         buffer.set_timestamp(Timestamp::Sample { index, rate_num: spec.sample_rate, rate_den: 1 });
-        self.next_frame += frames;
         io.send("out", buffer)
     }
 }
 
-impl WavSource {
-    /// Leaves out buffers that were sent before.
-    fn skip(&mut self, buffers: u64) -> Result<()> {
-        let frames = buffers.saturating_mul(self.frames_per_buffer.into()).min(self.reader.duration().into());
-        let samples = frames * u64::from(self.reader.spec().channels);
-        self.next_frame = frames as u32;
-        if let Some(last) = (samples as usize).checked_sub(1) {
-            // Reading is slower than seeking, but right for samples in wider containers, too.
-            let skipped = match self.stored {
-                StoredAs::F32 => self.reader.samples::<f32>().nth(last).map(|sample| sample.map(drop)),
-                _ => self.reader.samples::<i32>().nth(last).map(|sample| sample.map(drop)),
-            };
-            skipped.unwrap_or(Ok(())).map_err(|error| self.cut_off(error))?;
-        }
-        Ok(())
-    }
-
-    fn fill(&mut self, buffer: &mut BufferMut) -> Result<()> {
-        let read = match (self.stored, self.stored.full_scale()) {
-            (StoredAs::I32, _) => {
-                read_into(self.reader.samples(), buffer.as_mut_slice::<i32>()?, |sample| sample)
-            }
-            (_, None) => read_into(self.reader.samples(), buffer.as_mut_slice::<f32>()?, |sample| sample),
-            (_, Some(scale)) => {
-                // Up to 24 bits: the division by a power of two loses nothing.
-                let to_f32 = |sample: i32| sample as f32 / scale as f32;
-                read_into(self.reader.samples(), buffer.as_mut_slice::<f32>()?, to_f32)
-            }
-        };
-        read.map_err(|error| self.cut_off(error))
-    }
-
-    fn cut_off(&self, error: hound::Error) -> Error {
-        // How hound says that the file ends before the header says.
-        if matches!(&error, hound::Error::IoError(io) if io.kind() == std::io::ErrorKind::Other) {
-            let (path, frames, near) = (&self.path, self.reader.duration(), self.next_frame);
-            return Error::Refused(format!(
-                "{path} is cut off: it should have {frames} frames, but ends soon after frame {near}"
-            ));
-        }
-        Error::Failed { doing: format!("read {}", self.path), cause: error.into() }
-    }
-}
-
-fn read_into<S, T>(
-    samples: impl Iterator<Item = hound::Result<S>>,
-    items: &mut [T],
-    convert: impl Fn(S) -> T,
-) -> hound::Result<()> {
-    // Zipped this way round, no sample is read that has no place.
-    for (item, sample) in items.iter_mut().zip(samples) {
-        *item = convert(sample?);
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::wav_format::StoredAs;
     use super::*;
     use crate::temp_dir::TempDir;
     use crate::testing::Bench;
@@ -170,6 +104,21 @@ mod tests {
         let mut bench = Bench::of::<WavSource>(&[("path", path.as_str().into())]).unwrap();
         bench.run().unwrap();
         assert_eq!(bench.pull::<i32>("out").unwrap(), Some(samples.to_vec()));
+    }
+
+    #[test]
+    fn integers_of_24_bits_in_four_bytes() {
+        let directory = TempDir::new();
+        let path = directory.path("padded.wav");
+        let spec = hound::WavSpecEx { spec: StoredAs::I24.spec(2, 8000), bytes_per_sample: 4 };
+        let file = std::fs::File::create(&path).unwrap();
+        let mut writer = hound::WavWriter::new_with_spec_ex(file, spec).unwrap();
+        [1, -1, 1 << 22, -(1 << 23)].iter().for_each(|sample| writer.write_sample(*sample).unwrap());
+        writer.finalize().unwrap();
+        let mut bench = Bench::of::<WavSource>(&[("path", path.as_str().into())]).unwrap();
+        bench.run().unwrap();
+        let least = 1.0 / 8_388_608.0;
+        assert_eq!(bench.pull::<f32>("out").unwrap(), Some(vec![least, -least, 0.5, -1.0]));
     }
 
     #[test]

@@ -1,0 +1,252 @@
+//! WAV files, read and written many samples at a time. hound reads and makes the headers; the samples behind them, which it would
+//! pass one by one, go between file and buffer here.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::FileExt as _;
+
+use hound::{WavReader, WavSpec, WavWriter};
+
+use super::wav_format::{Encoding, StoredAs};
+use crate::prelude::*;
+
+/// Bytes that are written at a time: with fewer, the calls cost more than the copying.
+const WRITE_BYTES: usize = 256 << 10;
+/// A WAV file tells its length in 32 bits; room is left for the header.
+const MAX_DATA_BYTES: u64 = u32::MAX as u64 - 128;
+
+/// A WAV file that is read from its beginning to its end.
+pub(super) struct WavInput {
+    path: String,
+    spec: WavSpec,
+    encoding: Encoding,
+    frames: u32,
+    next_frame: u32,
+    reader: BufReader<File>,
+    bytes: Vec<u8>,
+}
+
+impl WavInput {
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// If there is no such file, or it is none that can be read.
+    pub(super) fn open(path: String) -> Result<Self> {
+        let reader = File::open(&path).context(|| format!("read {path}"))?;
+        let header = Header::read(BufReader::new(reader)).context(|| format!("read {path}"))?;
+        let Header { spec, frames, sample_bytes, reader, .. } = header;
+        let encoding = Encoding::of(spec, sample_bytes).context(|| format!("read {path}"))?;
+        Ok(Self { path, spec, encoding, frames, next_frame: 0, reader, bytes: Vec::new() })
+    }
+
+    pub(super) fn spec(&self) -> WavSpec {
+        self.spec
+    }
+
+    pub(super) fn stored(&self) -> StoredAs {
+        self.encoding.stored
+    }
+
+    /// The next frame, and how many there are behind it.
+    pub(super) fn position(&self) -> (u32, u32) {
+        (self.next_frame, self.frames - self.next_frame)
+    }
+
+    /// Leaves out the next frames, at most all.
+    ///
+    /// # Errors
+    /// If the file is a pipe.
+    pub(super) fn skip(&mut self, frames: u64) -> Result<()> {
+        let frames = frames.min((self.frames - self.next_frame).into()) as u32;
+        if frames > 0 {
+            let bytes = i64::from(frames) * i64::from(self.spec.channels) * self.encoding.bytes as i64;
+            self.reader.seek_relative(bytes).context(|| format!("skip what was sent of {}", self.path))?;
+            self.next_frame += frames;
+        }
+        Ok(())
+    }
+
+    /// Fills a buffer with the next samples.
+    ///
+    /// # Errors
+    /// If the file ends before its header says, or cannot be read.
+    pub(super) fn read(&mut self, buffer: &mut BufferMut) -> Result<()> {
+        let frames = buffer.frames() as u32;
+        let read = match self.encoding.stored {
+            // As they are in memory.
+            StoredAs::F32 | StoredAs::I32 => self.reader.read_exact(buffer.as_bytes_mut()),
+            _ => {
+                let samples = buffer.as_mut_slice::<f32>()?;
+                self.bytes.resize(samples.len() * self.encoding.bytes, 0);
+                let read = self.reader.read_exact(&mut self.bytes);
+                self.encoding.decode(&self.bytes, samples);
+                read
+            }
+        };
+        read.map_err(|error| self.cut_off(error))?;
+        self.next_frame += frames;
+        Ok(())
+    }
+
+    fn cut_off(&self, error: io::Error) -> Error {
+        if error.kind() == ErrorKind::UnexpectedEof {
+            let (path, frames, near) = (&self.path, self.frames, self.next_frame);
+            return Error::Refused(format!(
+                "{path} is cut off: it should have {frames} frames, but ends soon after frame {near}"
+            ));
+        }
+        Error::Failed { doing: format!("read {}", self.path), cause: error.into() }
+    }
+}
+
+/// What stands before the samples.
+struct Header<R> {
+    spec: WavSpec,
+    frames: u32,
+    /// Bytes that a sample takes, which may be more than its bits need.
+    sample_bytes: usize,
+    data_bytes: u32,
+    /// Behind the header.
+    reader: R,
+}
+
+impl<R: Read> Header<R> {
+    fn read(reader: R) -> hound::Result<Self> {
+        let reader = WavReader::new(LastRead { reader, latest: [0; 4] })?;
+        let (spec, frames, samples) = (reader.spec(), reader.duration(), reader.len());
+        // hound keeps to itself how many bytes a sample takes; but a header ends with the bytes of all.
+        let LastRead { reader, latest } = reader.into_inner();
+        let data_bytes = u32::from_le_bytes(latest);
+        let sample_bytes = match data_bytes.checked_div(samples) {
+            Some(bytes) => bytes as usize,
+            None => usize::from(spec.bits_per_sample / 8),
+        };
+        Ok(Self { spec, frames, sample_bytes, data_bytes, reader })
+    }
+}
+
+/// Remembers the last four bytes that were read.
+struct LastRead<R> {
+    reader: R,
+    latest: [u8; 4],
+}
+
+impl<R: Read> Read for LastRead<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(bytes)?;
+        for byte in &bytes[count.saturating_sub(4)..count] {
+            self.latest.rotate_left(1);
+            self.latest[3] = *byte;
+        }
+        Ok(count)
+    }
+}
+
+/// A WAV file that grows.
+pub(super) struct WavOutput {
+    path: String,
+    spec: WavSpec,
+    encoding: Encoding,
+    writer: BufWriter<File>,
+    /// Where the samples begin. The four bytes before it tell how many bytes of them there are.
+    data_start: u64,
+    data_bytes: u64,
+    samples: Vec<f64>,
+    bytes: Vec<u8>,
+}
+
+impl WavOutput {
+    /// Makes a file without samples; one that exists is overwritten.
+    ///
+    /// # Errors
+    /// If the file cannot be written, or the header is none that hound makes.
+    pub(super) fn create(path: &str, stored: StoredAs, channels: u16, rate_hz: u32) -> Result<Self> {
+        let spec = stored.spec(channels, rate_hz);
+        let mut header = Vec::new();
+        let made = WavWriter::new(io::Cursor::new(&mut header), spec).and_then(hound::WavWriter::finalize);
+        made.context(|| format!("write {path}"))?;
+        let mut file = File::create(path).context(|| format!("write {path}"))?;
+        file.write_all(&header).context(|| format!("write {path}"))?;
+        Ok(Self::new(path, spec, Encoding::packed(stored), file, header.len() as u64, 0))
+    }
+
+    /// Goes on behind the last completed sample of a file, if there is such a file. What was written behind it is cut off.
+    pub(super) fn go_on(path: &str) -> Option<Self> {
+        let mut file = OpenOptions::new().read(true).write(true).open(path).ok()?;
+        let Header { spec, sample_bytes, data_bytes, mut reader, .. } =
+            Header::read(BufReader::new(&file)).ok()?;
+        let data_start = reader.stream_position().ok()?;
+        let encoding = Encoding::of(spec, sample_bytes).ok()?;
+        let end = data_start + u64::from(data_bytes);
+        file.set_len(end).ok()?;
+        file.seek(SeekFrom::Start(end)).ok()?;
+        Some(Self::new(path, spec, encoding, file, data_start, data_bytes.into()))
+    }
+
+    fn new(
+        path: &str,
+        spec: WavSpec,
+        encoding: Encoding,
+        file: File,
+        data_start: u64,
+        data_bytes: u64,
+    ) -> Self {
+        let writer = BufWriter::with_capacity(WRITE_BYTES, file);
+        let (samples, bytes) = (Vec::new(), Vec::new());
+        Self { path: path.to_owned(), spec, encoding, writer, data_start, data_bytes, samples, bytes }
+    }
+
+    /// Appends the samples of a buffer: of floats, 1.0 is full scale.
+    ///
+    /// # Errors
+    /// If the file is full or cannot be written.
+    pub(super) fn write(&mut self, buffer: &Buffer) -> Result<()> {
+        let (expected, found) = (usize::from(self.spec.channels), buffer.channels());
+        if expected != found {
+            let path = &self.path;
+            return Err(Error::Refused(format!(
+                "{path} has {expected} channels, but the buffer has {found}"
+            )));
+        }
+        let count = buffer.len() / buffer.dtype().size_bytes();
+        self.data_bytes += (count * self.encoding.bytes) as u64;
+        if self.data_bytes > MAX_DATA_BYTES {
+            return Err(Error::Refused(format!("{} is full: a WAV file holds 4 GiB", self.path)));
+        }
+        let is_unchanged = matches!(
+            (self.encoding.stored, buffer.dtype()),
+            (StoredAs::F32, DType::F32) | (StoredAs::I32, DType::I32) | (StoredAs::I16, DType::I16)
+        );
+        let written = if is_unchanged {
+            // Not even the bits of a NaN change.
+            self.writer.write_all(buffer.as_bytes())
+        } else {
+            buffer.read_samples(&mut self.samples)?;
+            let is_float = matches!(buffer.dtype(), DType::F32 | DType::F64);
+            self.encoding.encode(&self.samples, is_float, &mut self.bytes);
+            self.writer.write_all(&self.bytes)
+        };
+        written.context(|| format!("write {}", self.path))
+    }
+
+    /// Completes the file on the way: it can be played up to here, and be gone on with.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub(super) fn checkpoint(&mut self) -> Result<()> {
+        let mut write = || {
+            self.writer.flush()?;
+            let file = self.writer.get_ref();
+            // At most `MAX_DATA_BYTES` and the header.
+            let riff_bytes = (self.data_start + self.data_bytes - 8) as u32;
+            file.write_all_at(&riff_bytes.to_le_bytes(), 4)?;
+            file.write_all_at(&(self.data_bytes as u32).to_le_bytes(), self.data_start - 4)
+        };
+        write().context(|| format!("write {}", self.path))
+    }
+
+    /// Frames that have been written.
+    pub(super) fn frames(&self) -> u64 {
+        self.data_bytes / (self.encoding.bytes as u64 * u64::from(self.spec.channels))
+    }
+}
