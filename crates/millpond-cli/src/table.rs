@@ -1,12 +1,14 @@
-//! Plain text tables: columns as wide as their widest cell, two spaces between them, no lines. On a terminal the words of the last
-//! column go on in the next line where it is too narrow.
+//! Plain text tables: columns as wide as their widest cell, two spaces between them, no lines. Where a terminal is too narrow for
+//! that, the widest columns become narrower, and their words go on in the next line.
 
 use std::fmt;
 
 use rustix::termios::tcgetwinsize;
 
-/// A last column that is narrower is left to the terminal.
-const MIN_WRAPPED: usize = 16;
+/// A column of words that is no wider is not made narrower by breaking a word.
+const MIN_BROKEN: usize = 8;
+/// What stands before each column.
+const GAP: &str = "  ";
 
 /// The heading of a column and the side its cells are aligned to.
 #[derive(Clone, Copy)]
@@ -66,47 +68,87 @@ pub fn terminal_columns() -> Option<usize> {
 impl Table {
     fn write(&self, f: &mut impl fmt::Write, terminal: Option<usize>) -> fmt::Result {
         let headings: Vec<String> = self.columns.iter().map(|column| column.heading().to_owned()).collect();
-        let lines = || std::iter::once(&headings).chain(&self.rows);
-        let width = |column: usize| lines().map(|line| line[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..self.columns.len()).map(width).collect();
-        for line in lines() {
-            let mut text = String::new();
-            for ((cell, column), width) in line.iter().zip(&self.columns).zip(&widths) {
-                text.push_str("  ");
-                match column {
-                    Column::Left(_) => text.push_str(&format!("{cell:<width$}")),
-                    Column::Right(_) => text.push_str(&format!("{cell:>width$}")),
+        let rows = || std::iter::once(&headings).chain(&self.rows);
+        let widths = self.widths(&headings, terminal);
+        for row in rows() {
+            let cells: Vec<Vec<String>> =
+                row.iter().zip(&widths).map(|(cell, width)| broken(cell, *width)).collect();
+            let lines = cells.iter().map(Vec::len).max().unwrap_or(0);
+            for line in 0..lines {
+                let mut text = String::new();
+                for ((cell, column), width) in cells.iter().zip(&self.columns).zip(&widths) {
+                    let part = cell.get(line).map_or("", String::as_str);
+                    text.push_str(GAP);
+                    match column {
+                        Column::Left(_) => text.push_str(&format!("{part:<width$}")),
+                        Column::Right(_) => text.push_str(&format!("{part:>width$}")),
+                    }
                 }
-            }
-            let indent = 2 + widths[..widths.len() - 1].iter().map(|width| width + 2).sum::<usize>();
-            let room = terminal.map_or(usize::MAX, |columns| columns.saturating_sub(indent));
-            match self.columns.last() {
-                Some(Column::Left(_)) if room >= MIN_WRAPPED => write_wrapped(f, &text, indent, room)?,
-                _ => writeln!(f, "{}", text.trim_end())?,
+                writeln!(f, "{}", text.trim_end())?;
             }
         }
         Ok(())
     }
+
+    /// As wide as the widest cell of each column, and narrower where the terminal is too narrow for that: first down to the longest
+    /// word, then words are broken.
+    fn widths(&self, headings: &[String], terminal: Option<usize>) -> Vec<usize> {
+        let widest = |column: usize, width: &dyn Fn(&str) -> usize| {
+            let cells = std::iter::once(&headings[column]).chain(self.rows.iter().map(|row| &row[column]));
+            cells.map(|cell| width(cell)).max().unwrap_or(0)
+        };
+        let columns = 0..self.columns.len();
+        let length = |text: &str| text.chars().count();
+        let longest_word = |text: &str| text.split(' ').map(length).max().unwrap_or(0);
+        let mut widths: Vec<usize> = columns.clone().map(|column| widest(column, &length)).collect();
+        let Some(terminal) = terminal else { return widths };
+        let room = terminal.saturating_sub(GAP.len() * widths.len());
+        let words: Vec<usize> = columns.map(|column| widest(column, &longest_word)).collect();
+        shrink(&mut widths, &words, room);
+        let broken = self.columns.iter().zip(&words).map(|(column, word)| match column {
+            Column::Left(_) => (*word).min(MIN_BROKEN),
+            Column::Right(_) => *word,
+        });
+        shrink(&mut widths, &broken.collect::<Vec<_>>(), room);
+        widths
+    }
 }
 
-/// Writes a line whose part from `indent` on is broken between words into lines of `room` characters.
-fn write_wrapped(f: &mut impl fmt::Write, line: &str, indent: usize, room: usize) -> fmt::Result {
-    let start = line.char_indices().nth(indent).map_or(line.len(), |(at, _)| at);
-    let (mut text, mut used) = (line[..start].to_owned(), 0);
-    for word in line[start..].split_whitespace() {
-        let width = word.chars().count();
-        if used > 0 && used + 1 + width > room {
-            writeln!(f, "{}", text.trim_end())?;
-            (text, used) = (" ".repeat(indent), 0);
-        }
-        if used > 0 {
-            text.push(' ');
-            used += 1;
-        }
-        text.push_str(word);
-        used += width;
+/// Makes the widest columns narrower until all fit or have reached their least widths.
+fn shrink(widths: &mut [usize], least: &[usize], room: usize) {
+    while widths.iter().sum::<usize>() > room {
+        let shrinkable = widths.iter_mut().zip(least).filter(|(width, least)| **width > **least);
+        let Some((widest, _)) = shrinkable.max_by_key(|(width, _)| **width) else { return };
+        *widest -= 1;
     }
-    writeln!(f, "{}", text.trim_end())
+}
+
+/// The lines of a cell: broken between words, and in words that are too long.
+fn broken(cell: &str, width: usize) -> Vec<String> {
+    if cell.chars().count() <= width {
+        return vec![cell.to_owned()];
+    }
+    let (mut lines, mut line, mut used) = (Vec::new(), String::new(), 0);
+    for word in cell.split(' ') {
+        let letters: Vec<char> = word.chars().collect();
+        if used > 0 && used + 1 + letters.len() <= width {
+            line.push(' ');
+            used += 1;
+        } else if used > 0 {
+            lines.push(std::mem::take(&mut line));
+            used = 0;
+        }
+        for part in letters.chunks(width.max(1)) {
+            if used + part.len() > width.max(1) {
+                lines.push(std::mem::take(&mut line));
+                used = 0;
+            }
+            line.extend(part);
+            used += part.len();
+        }
+    }
+    lines.push(line);
+    lines
 }
 
 #[cfg(test)]
@@ -114,16 +156,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_column_fits_the_terminal() {
-        let mut table = Table::new(&[Column::Left("NAME"), Column::Left("MEANING")]);
-        table.row(["a".into(), "words that go on and on".into()]);
+    fn wide_columns_fit_the_terminal() {
+        let mut table =
+            Table::new(&[Column::Left("NAME"), Column::Right("REFUSED FULL"), Column::Left("MEANING")]);
+        table.row(["a".into(), "12".into(), "words that go on and on".into()]);
         let written = |terminal| {
             let mut text = String::new();
             table.write(&mut text, terminal).expect("a string");
             text
         };
-        assert_eq!(written(Some(25)), "  NAME  MEANING\n  a     words that go on\n        and on\n");
-        assert_eq!(written(Some(20)), written(None));
+        let whole = "  NAME  REFUSED FULL  MEANING\n  a               12  words that go on and on\n";
+        assert_eq!(written(None), whole);
+        assert_eq!(written(Some(45)), whole);
+        assert_eq!(
+            written(Some(32)),
+            "  NAME  REFUSED  MEANING\n           FULL\n  a          12  words that go\n                 on and on\n"
+        );
+        // Too narrow for anything: whole words are left to the terminal.
+        assert!(written(Some(5)).contains("REFUSED") && written(Some(1)).contains("MEANING"));
+    }
+
+    #[test]
+    fn words_without_spaces_are_broken_at_last() {
+        let mut table = Table::new(&[Column::Left("PORT"), Column::Right("N")]);
+        table.row(["a-very-long-name.out".into(), "7".into()]);
+        let mut text = String::new();
+        table.write(&mut text, Some(16)).expect("a string");
+        assert_eq!(text, "  PORT         N\n  a-very-long  7\n  -name.out\n");
     }
 
     #[test]

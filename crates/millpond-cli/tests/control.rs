@@ -125,9 +125,11 @@ fn calls_and_messages_go_to_and_fro() {
     fails(millpond.run("call mill gain//reset"), 2, &["the topic `gain//reset` cannot be used"]);
     let answer: Value = serde_json::from_str(&ok(millpond.run("call mill gain/get \"k\""))).unwrap();
     assert_eq!(answer["name"], "k");
-    assert_eq!(ok(millpond.run("publish mill lights/red true")), "0 subscribers\n");
+    assert_eq!(ok(millpond.run("publish mill lights/red true")), "delivered to 0 subscribers\n");
     let listener = millpond.start("subscribe mill lights/* --count 1 --json");
-    wait_until("it listens", || ok(millpond.run("publish mill lights/red true")) == "1 subscribers\n");
+    wait_until("it listens", || {
+        ok(millpond.run("publish mill lights/red true")) == "delivered to 1 subscriber\n"
+    });
     let heard: Value = serde_json::from_str(&listener.wait().stdout).unwrap();
     assert_eq!((&heard["topic"], &heard["value"]), (&"lights/red".into(), &true.into()));
     let inspected = ok(millpond.run("inspect mill"));

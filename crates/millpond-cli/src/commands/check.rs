@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use millpond::{Catalog, Error, Flowgraph};
+use serde_json::json;
 
 use crate::args::UsageError;
 use crate::output;
@@ -18,8 +19,9 @@ const EXIT_BAD_FILE: u8 = 2;
 Nothing is run, except for the programs that the file names: they are asked
 for their block types.
 
-Example:
+Examples:
   millpond check examples/telemetry.toml
+  millpond check examples/telemetry.toml --json | jq '.mistakes[].line'
 
 Exit codes:
   0  the file is right
@@ -27,6 +29,9 @@ Exit codes:
 pub struct Args {
     /// The pipeline file
     file: PathBuf,
+    /// Print one JSON object, with the mistakes and their places
+    #[arg(long)]
+    json: bool,
 }
 
 /// Checks the file.
@@ -42,17 +47,33 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             let own = flowgraph.blocks.iter().filter(|node| node.process.is_none()).count();
             let shared: BTreeSet<_> =
                 flowgraph.blocks.iter().filter_map(|node| node.process.as_ref()).collect();
-            output::print(&format!(
-                "{}: {}, {}, {}\n",
-                args.file.display(),
-                counted(flowgraph.blocks.len(), "block"),
-                counted(flowgraph.connections.len(), "connection"),
-                counted(own + shared.len(), "process"),
-            ))?;
+            let (blocks, connections) = (flowgraph.blocks.len(), flowgraph.connections.len());
+            let processes = own + shared.len();
+            if args.json {
+                output::print_json(&json!({
+                    "file": args.file, "blocks": blocks, "connections": connections, "processes": processes, "mistakes": []
+                }))?;
+            } else {
+                output::print(&format!(
+                    "{}: {}, {}, {}\n",
+                    args.file.display(),
+                    counted(blocks, "block"),
+                    counted(connections, "connection"),
+                    counted(processes, "process"),
+                ))?;
+            }
             Ok(ExitCode::SUCCESS)
         }
         Err(Error::Flowgraph(diagnostics)) => {
-            eprint!("{diagnostics}");
+            if args.json {
+                let mistakes = diagnostics.iter().map(|mistake| {
+                    let (line, column) = diagnostics.position(mistake).unzip();
+                    json!({ "line": line, "column": column, "message": mistake.message, "help": mistake.help })
+                });
+                output::print_json(&json!({ "file": args.file, "mistakes": mistakes.collect::<Vec<_>>() }))?;
+            } else {
+                eprint!("{diagnostics}");
+            }
             Ok(ExitCode::from(EXIT_BAD_FILE))
         }
         Err(error) => Err(UsageError(error.to_string()).into()),

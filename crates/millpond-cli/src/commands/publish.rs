@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use millpond::bus::BusError;
+use millpond::bus::{BusError, json};
 
 use super::joining;
 use crate::args::UsageError;
@@ -26,6 +26,9 @@ pub struct Args {
     topic: String,
     /// The message: JSON, or text as it is
     value: String,
+    /// Print one JSON object: how many got it, and how many had no room
+    #[arg(long)]
+    json: bool,
 }
 
 /// Publishes.
@@ -38,10 +41,18 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         BusError::InvalidTopic { .. } => UsageError(error.to_string()).into(),
         error => anyhow::Error::from(error),
     })?;
-    output::print(&format!("{} subscribers\n", sent.delivered))?;
+    if args.json {
+        output::print_json(&json!({ "delivered": sent.delivered, "full": sent.full }))?;
+    } else {
+        output::print(&format!("delivered to {}\n", subscribers(sent.delivered)))?;
+    }
     if sent.full > 0 {
-        eprintln!("millpond: {} subscribers had no room for it", sent.full);
+        eprintln!("millpond: {} had no room for it", subscribers(sent.full));
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn subscribers(count: u32) -> String {
+    format!("{count} subscriber{}", if count == 1 { "" } else { "s" })
 }

@@ -12,6 +12,7 @@ use millpond::{Catalog, Error, Flowgraph, parse_duration};
 use crate::args::UsageError;
 
 mod display;
+mod status_json;
 mod status_table;
 
 use display::{Display, Style};
@@ -30,6 +31,7 @@ Examples:
   millpond run examples/telemetry.toml
   millpond run examples/telemetry.toml --duration 1min --quiet
   millpond run examples/telemetry.toml --fused
+  millpond run examples/telemetry.toml --duration 5s --json | jq .connections
   millpond run 'signal freq=440 duration=5 ! gain k=0.5 ! wav-sink path=a.wav'
 
 In one line each block sends to the next. Words are quoted as in a shell; a parameter
@@ -56,6 +58,9 @@ pub struct Args {
     /// Show nothing but problems
     #[arg(long, short)]
     quiet: bool,
+    /// Show nothing but problems, and at the end how it went, as one JSON object
+    #[arg(long, conflicts_with = "quiet")]
+    json: bool,
 }
 
 /// Runs the pipeline to its end.
@@ -81,10 +86,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         // A chain whose buffers stay in the caches of one core is faster than one that is spread over several.
         flowgraph.fuse(args.threads.map_or(1, usize::from));
     }
-    let style = match args.quiet {
-        true => Style::Quiet,
-        false if std::io::stdout().is_terminal() => Style::InPlace,
-        false => Style::Lines,
+    let style = match (args.quiet, args.json) {
+        (true, _) => Style::Quiet,
+        (_, true) => Style::Json,
+        _ if std::io::stdout().is_terminal() => Style::InPlace,
+        _ => Style::Lines,
     };
     let mut display = Display::new(&flowgraph, style);
     let supervisor =

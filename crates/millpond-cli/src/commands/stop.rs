@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use millpond::parse_duration;
 use millpond_shm::{Monitor, Pond, Role};
 use rustix::process::Signal;
+use serde_json::json;
 
 use super::ending::{end_in_order, member};
 use super::processes::Victim;
@@ -43,6 +44,9 @@ pub struct Args {
     /// Do not wait for anything to be worked off
     #[arg(long, conflicts_with = "timeout")]
     now: bool,
+    /// Print one JSON object: how it ended, and which processes had to be killed
+    #[arg(long)]
+    json: bool,
 }
 
 /// Stops.
@@ -65,7 +69,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             false => all_end(&monitor, args.timeout)?,
         };
         if ended {
-            return stopped(&args.pond, "in order");
+            return stopped(&args, "in order", &[]);
         }
     }
     if let Ok(pond) = Pond::attach(&args.pond, Role::Tool) {
@@ -77,23 +81,33 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         process.signal(Signal::INT);
     }
     if all_end(&monitor, LEAVE_TIME)? {
-        return stopped(&args.pond, "at once");
+        return stopped(&args, "at once", &[]);
     }
     let left = members(&monitor);
     left.iter().for_each(|process| process.signal(Signal::KILL));
-    let pids: Vec<String> = left.iter().map(|process| process.pid.to_string()).collect();
+    let pids: Vec<u32> = left.iter().map(|process| process.pid).collect();
     if all_end(&monitor, KILL_TIME)? {
-        return stopped(&args.pond, &format!("killed: {}", pids.join(", ")));
+        return stopped(&args, "killed", &pids);
     }
-    eprintln!("millpond: could not end process {}", pids.join(", "));
+    eprintln!("millpond: could not end process {}", listed(&pids));
     Ok(ExitCode::FAILURE)
 }
 
-fn stopped(pond: &str, how: &str) -> anyhow::Result<ExitCode> {
+fn stopped(args: &Args, how: &str, killed: &[u32]) -> anyhow::Result<ExitCode> {
     // What killed processes left to be found by.
     millpond_shm::clean()?;
-    output::print(&format!("stopped {pond} ({how})\n"))?;
+    let pond = &args.pond;
+    if args.json {
+        output::print_json(&json!({ "pond": pond, "stopped": how, "killed": killed }))?;
+    } else {
+        let whom = if killed.is_empty() { String::new() } else { format!(": {}", listed(killed)) };
+        output::print(&format!("stopped {pond} ({how}{whom})\n"))?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn listed(pids: &[u32]) -> String {
+    pids.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Everybody in the pond but this process.

@@ -48,6 +48,12 @@ impl Diagnostics {
         in_order.into_iter()
     }
 
+    /// Line and column of a mistake, both counted from 1; `None`: it is one of the file as a whole.
+    pub fn position(&self, diagnostic: &Diagnostic) -> Option<(usize, usize)> {
+        let (line, column, _) = self.locate(diagnostic.span.as_ref()?.start);
+        Some((line, column))
+    }
+
     /// Line and column of a place, both counted from 1, and the line's text.
     fn locate(&self, at: usize) -> (usize, usize, &str) {
         let before = self.text.get(..at).unwrap_or(&self.text);
@@ -108,6 +114,8 @@ error: unknown key `rate`
   = help: did you mean `rate_hz`?
 ";
         assert_eq!(diagnostics.to_string(), expected);
+        let positions: Vec<_> = diagnostics.iter().map(|mistake| diagnostics.position(mistake)).collect();
+        assert_eq!(positions, [None, Some((2, 1))]);
     }
 
     #[test]

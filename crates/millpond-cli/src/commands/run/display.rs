@@ -7,7 +7,7 @@ use millpond::Flowgraph;
 use millpond::supervisor::{Death, EndReason, Event, Outcome, Status, Summary};
 use rustix::termios::tcgetwinsize;
 
-use super::status_table;
+use super::{status_json, status_table};
 use crate::output::print;
 use crate::rates::Rates;
 
@@ -20,6 +20,8 @@ pub enum Style {
     Lines,
     /// Not at all; problems are.
     Quiet,
+    /// As `Quiet`, and one JSON object at the end.
+    Json,
 }
 
 const LINE_EVERY: Duration = Duration::from_secs(1);
@@ -33,7 +35,7 @@ pub struct Display {
     drawn: usize,
     next_line: Duration,
     /// What blocks had to tell.
-    notes: Vec<String>,
+    notes: Vec<(String, String)>,
 }
 
 impl Display {
@@ -47,7 +49,7 @@ impl Display {
     pub fn show(&mut self, event: &Event<'_>) {
         match event {
             Event::Started { block, pid } => self.say(&format!("{block}: process {pid}\n")),
-            Event::Note { block, note } => self.notes.push(format!("{block}: {note}\n")),
+            Event::Note { block, note } => self.notes.push(((*block).to_owned(), (*note).to_owned())),
             Event::Line { block, line } => self.warn(&format!("{block}: {line}\n")),
             Event::Died { process, blocks, pid, death, restart_in } => {
                 let then = match restart_in {
@@ -80,7 +82,9 @@ impl Display {
     /// Shows how it ended.
     pub fn finish(&mut self, summary: &Summary) {
         self.erase();
-        if self.style != Style::Quiet {
+        if self.style == Style::Json {
+            self.print(&status_json::summary(&self.name, summary, &self.notes));
+        } else if self.style != Style::Quiet {
             let how = match &summary.outcome {
                 Outcome::Done { reason: None } => "ended by itself",
                 Outcome::Done { reason: Some(EndReason::Interrupted) } => "ended in order after a signal",
@@ -94,7 +98,8 @@ impl Display {
             let connections = status_table::connection_summary(status);
             self.print(&format!("{} {how} ({seconds:.1} s)\n\n{blocks}\n{connections}", self.name));
             if !self.notes.is_empty() {
-                self.print(&format!("\n{}", self.notes.concat()));
+                let notes = self.notes.iter().map(|(block, note)| format!("{block}: {note}\n"));
+                self.print(&format!("\n{}", notes.collect::<String>()));
             }
         }
         if let Outcome::Failed { process, death } = &summary.outcome {
@@ -125,13 +130,13 @@ impl Display {
                 self.next_line += LINE_EVERY;
                 self.print(&format!("{}\n", status_table::progress_line(status, &rates)));
             }
-            Style::Lines | Style::Quiet => {}
+            Style::Lines | Style::Quiet | Style::Json => {}
         }
     }
 
     /// Says what is worth knowing, above the table.
     fn say(&mut self, text: &str) {
-        if self.style != Style::Quiet {
+        if matches!(self.style, Style::InPlace | Style::Lines) {
             self.erase();
             self.print(text);
         }
