@@ -44,6 +44,13 @@ fn signal(pid: u32, signal: Signal) {
     kill_process(Pid::from_raw(pid as i32).unwrap(), signal).unwrap();
 }
 
+/// Whether a process that is stopped has been sent SIGTERM.
+fn has_pending_term(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap_or_default();
+    u64::from_str_radix(pending.trim(), 16).is_ok_and(|mask| mask & 1 << (Signal::TERM.as_raw() - 1) != 0)
+}
+
 /// The server and a block, once they are there.
 fn init(millpond: &Millpond, options: &str) -> Running {
     let server = millpond.start(&format!("init studio {options}"));
@@ -139,6 +146,7 @@ fn nothing_that_was_sent_is_lost_when_a_pond_is_ended_in_order() {
     ok(millpond.run("connect studio source.out scaled.in --ahead --depth 16"));
     let source = block(&millpond, "signal source --param waveform=noise --param frames=1000");
     wait_until("data flows", || of_connection(&millpond, "file.in", "taken") > 100);
+    let taken = of_connection(&millpond, "file.in", "taken");
     // As Ctrl-C in the server's shell does.
     let end = server.interrupt();
     assert_eq!(end.code, Some(0), "{}", end.stderr);
@@ -147,9 +155,20 @@ fn nothing_that_was_sent_is_lost_when_a_pond_is_ended_in_order() {
         assert_eq!(running.wait().code, Some(0));
     }
     millpond.assert_nothing_left();
-    // Every buffer is as long as the first one: nothing was cut off or left in a queue.
-    let bytes = std::fs::metadata(&numbers.0).unwrap().len();
-    assert!(bytes > 0 && bytes.is_multiple_of(4000), "{bytes}");
+    // The noise is the same each time: nothing is missing in the middle or cut off, and nothing that had been taken is missing at the
+    // end.
+    let bytes = std::fs::read(&numbers.0).unwrap();
+    let count = bytes.len() as u64 / 4000;
+    assert!(bytes.len().is_multiple_of(4000) && count >= taken, "{} bytes, {taken} buffers", bytes.len());
+    let (file, expected) = (Scratch::new("expected.toml"), Scratch::new("expected.f32"));
+    let text = format!(
+        "connect = [\"source -> file\"]\nblocks.source = {{ type = \"signal\", waveform = \"noise\", frames = 1000, count = {count} \
+         }}\nblocks.file = {{ type = \"file-sink\", path = {:?} }}\n",
+        expected.0
+    );
+    std::fs::write(&file.0, text).unwrap();
+    ok(millpond.run(&format!("run {} --quiet", file.0.display())));
+    assert!(bytes == std::fs::read(&expected.0).unwrap(), "other noise in {count} buffers");
 }
 
 #[test]
@@ -163,7 +182,8 @@ fn a_second_signal_stops_everybody_at_once() {
     // It cannot end in order while it is stopped.
     signal(sink.pid(), Signal::STOP);
     signal(server.pid(), Signal::INT);
-    std::thread::sleep(Duration::from_millis(100));
+    // It has had the first signal when it has passed it on.
+    wait_until("the sink is asked to end", || has_pending_term(sink.pid()));
     let end = server.interrupt();
     assert_eq!(end.code, Some(130), "{}", end.stderr);
     signal(sink.pid(), Signal::CONT);

@@ -4,6 +4,7 @@ use crate::catalog::Catalog;
 
 mod add;
 mod async_merge;
+mod choice;
 mod clip;
 mod combine;
 mod convert;

@@ -1,13 +1,12 @@
 //! `router`: sends each buffer on one of several outputs.
 
-use super::selector::find;
+use super::choice::Choice;
 use crate::prelude::*;
 
 /// Deals buffers out in turn, or sends all of them to the output that is selected. Nothing is copied.
 pub(super) struct Router {
-    outputs: Vec<String>,
+    choice: Choice,
     next: usize,
-    selected: Option<usize>,
 }
 
 impl Block for Router {
@@ -33,33 +32,28 @@ blocks.right = { type = "null-sink" }
     }
 
     fn new(params: &Params) -> Result<Self> {
-        let outputs: Vec<String> = params.get("outputs");
-        let selected = params.get::<Option<String>>("select").map(|name| find(&outputs, &name, "output"));
-        Ok(Self { selected: selected.transpose()?, outputs, next: 0 })
+        Ok(Self { choice: Choice::new(params.get("outputs"), "output", params.get("select"))?, next: 0 })
     }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
-        let sent: u64 = self.outputs.iter().map(|output| io.next_sequence(output)).sum();
-        self.next = (sent % self.outputs.len() as u64) as usize;
+        let outputs = self.choice.names();
+        let sent: u64 = outputs.iter().map(|output| io.next_sequence(output)).sum();
+        self.next = (sent % outputs.len() as u64) as usize;
         Ok(())
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        let select: Option<String> = io.param("select");
-        if select.as_ref() != self.selected.map(|selected| &self.outputs[selected]) {
-            match select.map(|name| find(&self.outputs, &name, "output")).transpose() {
-                Ok(selected) => self.selected = selected,
-                // Somebody mistyped while the stream runs: that is no reason to end it.
-                Err(error) => io.note(&format!("{error}; the route stays as it was")),
-            }
+        if let Err(problem) = self.choice.follow(io.param("select")) {
+            io.note(&problem);
         }
         let buffer = io.take("in")?;
-        let output = self.selected.unwrap_or_else(|| {
+        let outputs = self.choice.names();
+        let output = self.choice.chosen().unwrap_or_else(|| {
             let turn = self.next;
-            self.next = (turn + 1) % self.outputs.len();
+            self.next = (turn + 1) % outputs.len();
             turn
         });
-        io.send(&self.outputs[output], buffer)
+        io.send(&outputs[output], buffer)
     }
 }
 

@@ -1,12 +1,12 @@
 //! `selector`: passes one of several streams.
 
+use super::choice::Choice;
 use super::lockstep::same_format;
 use crate::prelude::*;
 
 /// Passes the buffers of one input; those of the others are dropped and counted, so that their senders are not held up.
 pub(super) struct Selector {
-    inputs: Vec<String>,
-    selected: usize,
+    choice: Choice,
     dropped: u64,
 }
 
@@ -33,41 +33,31 @@ blocks.file = { type = "wav-sink", path = "selected.wav" }
     }
 
     fn new(params: &Params) -> Result<Self> {
-        let inputs: Vec<String> = params.get("inputs");
-        let selected = match params.get::<Option<String>>("select") {
-            Some(name) => find(&inputs, &name, "input")?,
-            None => 0,
-        };
-        Ok(Self { inputs, selected, dropped: 0 })
+        Ok(Self { choice: Choice::new(params.get("inputs"), "input", params.get("select"))?, dropped: 0 })
     }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
-        let first = same_format(io, &self.inputs, true)?;
+        let first = same_format(io, self.choice.names(), true)?;
         io.set_format("out", first)
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        if let Some(name) =
-            io.param::<Option<String>>("select").filter(|name| *name != self.inputs[self.selected])
-        {
-            match find(&self.inputs, &name, "input") {
-                Ok(selected) => self.selected = selected,
-                // Somebody mistyped while the stream runs: that is no reason to end it.
-                Err(error) => io.note(&format!("{error}; `{}` stays selected", self.inputs[self.selected])),
-            }
+        if let Err(problem) = self.choice.follow(io.param("select")) {
+            io.note(&problem);
         }
+        let (inputs, selected) = (self.choice.names(), self.choice.chosen().unwrap_or(0));
         let mut idle = true;
-        for index in 0..self.inputs.len() {
-            let Some(buffer) = io.try_take(&self.inputs[index])? else { continue };
+        for (index, input) in inputs.iter().enumerate() {
+            let Some(buffer) = io.try_take(input)? else { continue };
             idle = false;
-            if index == self.selected {
+            if index == selected {
                 io.send("out", buffer)?;
             } else {
                 self.dropped += 1;
             }
         }
         match idle {
-            true if self.inputs.iter().all(|input| io.ended(input)) => Err(Pause::Done),
+            true if inputs.iter().all(|input| io.ended(input)) => Err(Pause::Done),
             true => Err(Pause::NeedInput),
             false => Ok(()),
         }
@@ -79,16 +69,6 @@ blocks.file = { type = "wav-sink", path = "selected.wav" }
         }
         Ok(())
     }
-}
-
-/// The place of a name in a list.
-pub(super) fn find(names: &[String], name: &str, what: &str) -> Result<usize> {
-    names.iter().position(|known| known == name).ok_or_else(|| {
-        Error::Refused(format!(
-            "`select`: expected the name of an {what} ({}), found `{name}`",
-            names.join(", ")
-        ))
-    })
 }
 
 #[cfg(test)]
