@@ -164,7 +164,11 @@ fn a_block_comes_and_goes_while_the_pipeline_runs() {
     wait_until("the others go on", || taken(&millpond, "sink") > before + 20);
     let inspected = millpond.run("inspect mill");
     assert_eq!(inspected.code, Some(0), "{}", inspected.stdout);
-    ok(millpond.run("stop mill"));
+    let stopped = ok(millpond.run("stop mill --json"));
+    assert_eq!(
+        serde_json::from_str::<Value>(&stopped).unwrap(),
+        serde_json::json!({ "pond": "mill", "stopped": "in order", "killed": [] })
+    );
     millpond.assert_nothing_left();
 }
 

@@ -161,6 +161,9 @@ impl Reader {
             let blocks = ponds.iter().flat_map(|pond| pond["blocks"].as_array().into_iter().flatten());
             let names: Vec<&str> = blocks.filter_map(|block| block["name"].as_str()).collect();
             (!text.contains(" init ") && !text.contains(".toml &") || !ponds.is_empty())
+                && ponds
+                    .iter()
+                    .all(|pond| heard_in(&text).all(|topics| pond["mailboxes"].to_string().contains(topics)))
                 && started.iter().all(|name| names.contains(&name.as_str()))
                 && ponds.iter().all(all_blocks_answer)
         });
@@ -212,6 +215,14 @@ fn started_in(text: &str) -> Vec<String> {
     let name =
         |line: &str| line.strip_prefix("millpond block ")?.split_whitespace().nth(1).map(str::to_owned);
     text.lines().filter_map(name).collect()
+}
+
+/// The topics that are subscribed to in the background.
+fn heard_in(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter(|line| line.ends_with('&')).filter_map(|line| {
+        let topics = line.strip_prefix("millpond subscribe ")?.split_whitespace().nth(1)?;
+        Some(topics.trim_matches('\''))
+    })
 }
 
 /// Each block has a process that has joined the message bus.
@@ -278,6 +289,64 @@ fn the_readme() {
 fn the_page_about_pipeline_files() {
     let (_reader, output) = follow("flowgraphs", "docs/flowgraphs.md");
     assert_said(&output, &["loudness.toml: 4 blocks, 3 connections, 3 processes", "ended by itself"]);
+}
+
+#[test]
+fn the_page_about_the_message_bus() {
+    let (_reader, output) = follow("bus", "docs/bus.md");
+    assert_said(
+        &output,
+        &[
+            "gain.k = 2.5",
+            "expected a number",
+            "refused, and why",
+            "delivered to 1 subscriber",
+            "lights/red  true",
+        ],
+    );
+    assert_said(
+        &output,
+        &["connected gain.out -> log.in", "disconnected", "removed log", "stopped studio (in order)"],
+    );
+}
+
+/// Pages that tests above follow.
+const FOLLOWED: &[&str] =
+    &["README.md", "docs/by-hand.md", "docs/bus.md", "docs/flowgraphs.md", "docs/tutorial.md"];
+
+/// Nothing that looks as if it could be run stands in a page without being run, or saying why not.
+#[test]
+fn every_fence_is_run_or_says_why_not() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let docs = std::fs::read_dir(root.join("docs")).expect("the pages");
+    let mut pages: Vec<String> = docs
+        .map(|entry| format!("docs/{}", entry.expect("a page").file_name().to_string_lossy()))
+        .filter(|page| page.ends_with(".md"))
+        .collect();
+    pages.extend(["README.md".to_owned(), "compare/README.md".to_owned()]);
+    let doctests = std::fs::read_to_string(root.join("crates/millpond/src/lib.rs")).expect("the crate");
+    let mut found = 0;
+    for page in pages {
+        let text = std::fs::read_to_string(root.join(&page)).expect("a page");
+        for fence in fences(&text).iter().filter(|fence| !fence.is_skipped) {
+            found += 1;
+            let is_followed = FOLLOWED.contains(&page.as_str());
+            let is_run = match (fence.language.as_str(), &fence.file) {
+                ("text" | "json", _) => true, // nothing to run
+                ("sh", _) => is_followed,
+                ("rust" | "toml", Some(_)) => is_followed,
+                // Compiled with the crate's documentation.
+                ("rust", None) => doctests.contains(&format!("../../../{page}\")")),
+                // The examples of the block types, which tests/block_reference.rs checks.
+                ("toml", None) => page == "docs/blocks.md",
+                // crates/millpond-python/tests/test_docs.py
+                ("python", _) => page == "docs/python.md",
+                _ => false,
+            };
+            assert!(is_run, "{page}: nobody runs this, and it does not say why:\n{}", fence.text);
+        }
+    }
+    assert!(found > 80, "{found} fences");
 }
 
 #[test]

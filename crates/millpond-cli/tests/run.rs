@@ -467,3 +467,33 @@ stopped = { type = "null-sink" }
     assert!(sent > 6 && sent == taken, "{end}");
     assert!(end.stdout.contains(" (oldest, queue full)"), "{end}");
 }
+
+#[test]
+fn programs_read_how_a_pipeline_a_check_and_a_stop_went() {
+    let directory = pipeline::Directory::new();
+    let file = directory.write(
+        "tone.toml",
+        "connect = [\"tone -> file\"]\nblocks.tone = { type = \"signal\", count = 3 }\nblocks.file = { type = \"wav-sink\", path = \
+         \"tone.wav\" }\n",
+    );
+    let end = Pipeline::start_in(directory, &file, &["--json"]).wait();
+    assert_eq!((end.code, end.stderr.as_str()), (Some(0), ""), "{end}");
+    let told: serde_json::Value = serde_json::from_str(&end.stdout).expect("JSON");
+    assert_eq!((&told["name"], &told["outcome"]), (&"tone".into(), &"done".into()), "{end}");
+    assert_eq!((&told["connections"][0]["sent"], &told["connections"][0]["taken"]), (&3.into(), &3.into()));
+    assert_eq!(told["blocks"][1]["notes"][0], "wrote 12288 frames to tone.wav");
+    assert!(told["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{end}");
+
+    let directory = pipeline::Directory::new();
+    let wrong = directory
+        .write("wrong.toml", "connect = [\"tone -> out\"]\n[blocks.tone]\ntype = \"signal\"\nhz = 1\n");
+    let nothing = directory.write("nothing.toml", "connect = []\n");
+    let run = Pipeline::start_in(directory, &nothing, &[]);
+    let check = run.another(&["check", &wrong, "--json"]);
+    run.wait();
+    assert_eq!(check.code, Some(2), "{check}");
+    let told: serde_json::Value = serde_json::from_str(&check.stdout).expect("JSON");
+    let places: Vec<_> =
+        told["mistakes"].as_array().into_iter().flatten().map(|of| of["line"].as_u64()).collect();
+    assert!(places.contains(&Some(4)), "{check}");
+}

@@ -89,7 +89,8 @@ pub mod prelude {
     };
 }
 
-/// Compiles the Rust of the README.
+/// Compiles the Rust of the pages.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
-struct Readme;
+#[doc = include_str!("../../../docs/bus.md")]
+struct Pages;

@@ -251,7 +251,7 @@ impl Param {
 fn limit(number: f64) -> String {
     let (plain, short) = (number.to_string(), format!("{number:e}"));
     // `4000000000` is easier to read than `4e9`, but nobody counts more digits.
-    if plain.len() > 10 && short.len() < plain.len() { short } else { plain }
+    if plain.trim_start_matches('-').len() > 10 && short.len() < plain.len() { short } else { plain }
 }
 
 /// Whether `text` can name a block, a port or the like.

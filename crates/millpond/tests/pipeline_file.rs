@@ -296,7 +296,7 @@ fn blocks_and_parameters() {
         messages(&zeros("rate_hz = 0")),
         [
             "parameter `rate_hz`: expected a number from 0.001 to 1000000 (Hz), found 0",
-            "it is buffers a second; without it, as fast as they are taken"
+            "`rate_hz` is buffers a second; without it, as fast as they are taken"
         ]
     );
     assert_eq!(
@@ -317,7 +317,7 @@ fn blocks_and_parameters() {
     );
     assert_eq!(
         messages("[blocks.song]\ntype = 'wav-source'"),
-        ["block `song` needs the parameter `path`", "it is the file to read: text"]
+        ["block `song` needs the parameter `path`", "`path` is the file to read: text"]
     );
     let merge = |inputs: &str| messages(&format!("[blocks.m]\ntype = 'async-merge'\ninputs = {inputs}"));
     for inputs in ["[]", "['a', 'a']", "['a.b']"] {

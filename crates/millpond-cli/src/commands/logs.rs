@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use anyhow::bail;
 use millpond_shm::{Level, LogLine, Monitor};
 
 use crate::output;
@@ -27,7 +28,7 @@ Examples:
 
 Exit codes:
   0  shown; with -f, the pond has ended
-  1  there is no such pond, or it cannot be read")]
+  1  there is no such pond or block, or it cannot be read")]
 pub struct Args {
     /// Name of the pond, as `millpond ps` shows it
     #[arg(value_name = "NAME")]
@@ -66,6 +67,18 @@ impl LeastLevel {
     }
 }
 
+/// The block is there, or was there and has said something.
+fn known_block(monitor: &Monitor, block: &str) -> anyhow::Result<()> {
+    let pond = monitor.snapshot();
+    let is_known = pond.blocks.iter().any(|known| known.name == block)
+        || monitor.log(0).lines.iter().any(|line| line.block == block);
+    if !is_known {
+        let known: Vec<&str> = pond.blocks.iter().map(|known| known.name.as_str()).collect();
+        bail!("pond `{}` has no block `{block}`; there are: {}", pond.name, known.join(", "));
+    }
+    Ok(())
+}
+
 /// Shows.
 ///
 /// # Errors
@@ -74,6 +87,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let monitor = Monitor::open(&args.pond)?;
     let colours =
         std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    // One that is followed may come later.
+    if let Some(block) = args.block.as_ref().filter(|_| !args.follow) {
+        known_block(&monitor, block)?;
+    }
     let mut next = 0;
     loop {
         // Asked before reading: what was written before the end is shown.

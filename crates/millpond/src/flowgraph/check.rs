@@ -181,7 +181,11 @@ impl Checker<'_> {
             match params.iter().find(|param| param.name() == name.value) {
                 Some(param) => {
                     if let Err(error) = param.check(value.clone()) {
-                        self.error(&name.span, error.to_string(), Some(format!("it is {}", param.doc())));
+                        self.error(
+                            &name.span,
+                            error.to_string(),
+                            Some(format!("`{}` is {}", param.name(), param.doc())),
+                        );
                     }
                 }
                 None => {
@@ -278,7 +282,8 @@ impl Checker<'_> {
         for param in spec.params().iter().filter(|param| param.is_required()) {
             if given.iter().all(|(name, _)| name.value != param.name()) {
                 let message = format!("block `{block}` needs the parameter `{}`", param.name());
-                self.error(span, message, Some(format!("it is {}: {}", param.doc(), param.expected())));
+                let help = format!("`{}` is {}: {}", param.name(), param.doc(), param.expected());
+                self.error(span, message, Some(help));
             }
         }
     }

@@ -253,7 +253,7 @@ mod tests {
             "signal ! gain k=loud ! null-sink",
             "k=loud",
             "parameter `k`: expected a number from -1000000000 to 1000000000, found loud",
-            "it is the factor",
+            "`k` is the factor",
         );
         expect(
             "signal ! gain 0.5 ! null-sink",
@@ -268,7 +268,7 @@ mod tests {
             "signal ! wav-sink",
             "wav-sink",
             "block `wav-sink` needs the parameter `path`",
-            "it is the file to write: text",
+            "`path` is the file to write: text",
         );
         let several = mistakes("null-sink ! signal amp=loud");
         assert!(several.len() >= 2, "{several:?}");

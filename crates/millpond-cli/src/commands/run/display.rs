@@ -1,5 +1,6 @@
 //! What `millpond run` shows: a table drawn in place on a terminal, plain lines into a pipe, a summary at the end.
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub enum Style {
     Json,
 }
 
+/// Notes that are kept until the end.
+const MAX_NOTES: usize = 1000;
 const LINE_EVERY: Duration = Duration::from_secs(1);
 
 /// Shows the events of a running flowgraph.
@@ -34,22 +37,32 @@ pub struct Display {
     /// Lines of the table on the screen.
     drawn: usize,
     next_line: Duration,
-    /// What blocks had to tell.
-    notes: Vec<(String, String)>,
+    /// What blocks had to tell: block and text of the latest [`MAX_NOTES`].
+    notes: VecDeque<(String, String)>,
+    /// Earlier ones, which are no longer there.
+    notes_left_out: u64,
 }
 
 impl Display {
     /// Nothing is shown yet.
     pub fn new(flowgraph: &Flowgraph, style: Style) -> Self {
         let name = flowgraph.name.clone();
-        Self { name, style, rates: Rates::default(), drawn: 0, next_line: LINE_EVERY, notes: Vec::new() }
+        Self {
+            name,
+            style,
+            rates: Rates::default(),
+            drawn: 0,
+            next_line: LINE_EVERY,
+            notes: VecDeque::new(),
+            notes_left_out: 0,
+        }
     }
 
     /// Shows one event.
     pub fn show(&mut self, event: &Event<'_>) {
         match event {
             Event::Started { block, pid } => self.say(&format!("{block}: process {pid}\n")),
-            Event::Note { block, note } => self.notes.push(((*block).to_owned(), (*note).to_owned())),
+            Event::Note { block, note } => self.keep_note(block, note),
             Event::Line { block, line } => self.warn(&format!("{block}: {line}\n")),
             Event::Died { process, blocks, pid, death, restart_in } => {
                 let then = match restart_in {
@@ -83,7 +96,7 @@ impl Display {
     pub fn finish(&mut self, summary: &Summary) {
         self.erase();
         if self.style == Style::Json {
-            self.print(&status_json::summary(&self.name, summary, &self.notes));
+            self.print(&status_json::summary(&self.name, summary, &self.notes, self.notes_left_out));
         } else if self.style != Style::Quiet {
             let how = match &summary.outcome {
                 Outcome::Done { reason: None } => "ended by itself",
@@ -99,7 +112,11 @@ impl Display {
             self.print(&format!("{} {how} ({seconds:.1} s)\n\n{blocks}\n{connections}", self.name));
             if !self.notes.is_empty() {
                 let notes = self.notes.iter().map(|(block, note)| format!("{block}: {note}\n"));
-                self.print(&format!("\n{}", notes.collect::<String>()));
+                let left_out = match self.notes_left_out {
+                    0 => String::new(),
+                    count => format!("{count} earlier lines are left out\n"),
+                };
+                self.print(&format!("\n{left_out}{}", notes.collect::<String>()));
             }
         }
         if let Outcome::Failed { process, death } = &summary.outcome {
@@ -107,6 +124,15 @@ impl Display {
             let what = if is_block { "block" } else { "process" };
             self.warn(&format!("millpond: {what} `{process}` {death}\n"));
         }
+    }
+
+    /// Notes are shown at the end; a block that has something to say all the time must not fill the memory until then.
+    fn keep_note(&mut self, block: &str, note: &str) {
+        if self.notes.len() == MAX_NOTES {
+            self.notes.pop_front();
+            self.notes_left_out += 1;
+        }
+        self.notes.push_back((block.to_owned(), note.to_owned()));
     }
 
     fn progress(&mut self, status: &Status) {

@@ -1,10 +1,15 @@
 //! How a flowgraph went, for programs.
 
+use std::collections::VecDeque;
+
 use millpond::supervisor::{BlockStatus, ConnectionStatus, EndReason, Outcome, Summary};
 use serde_json::{Value, json};
 
+/// Block and text of each.
+type Notes = VecDeque<(String, String)>;
+
 /// One JSON object, on lines of its own. Times are seconds; counts are buffers.
-pub fn summary(name: &str, summary: &Summary, notes: &[(String, String)]) -> String {
+pub fn summary(name: &str, summary: &Summary, notes: &Notes, notes_left_out: u64) -> String {
     let (outcome, cause) = match &summary.outcome {
         Outcome::Done { reason: None } => ("done", None),
         Outcome::Done { reason: Some(EndReason::Interrupted) } => ("interrupted", None),
@@ -18,6 +23,7 @@ pub fn summary(name: &str, summary: &Summary, notes: &[(String, String)]) -> Str
         "name": name,
         "outcome": outcome,
         "cause": cause,
+        "notes_left_out": notes_left_out,
         "seconds": status.elapsed.as_secs_f64(),
         "blocks": status.blocks.iter().map(|of| block(of, notes)).collect::<Vec<_>>(),
         "connections": status.connections.iter().map(connection).collect::<Vec<_>>(),
@@ -25,7 +31,7 @@ pub fn summary(name: &str, summary: &Summary, notes: &[(String, String)]) -> Str
     format!("{object:#}\n")
 }
 
-fn block(block: &BlockStatus, notes: &[(String, String)]) -> Value {
+fn block(block: &BlockStatus, notes: &Notes) -> Value {
     let statistics = &block.statistics;
     let latency = statistics
         .latency
