@@ -104,6 +104,12 @@ impl Table {
         let Some(terminal) = terminal else { return widths };
         let room = terminal.saturating_sub(GAP.len() * widths.len());
         let words: Vec<usize> = columns.map(|column| widest(column, &longest_word)).collect();
+        // What is no number in a column of numbers is its heading: room that only that needs is given up first.
+        for column in (0..widths.len()).filter(|column| matches!(self.columns[*column], Column::Right(_))) {
+            if widths.iter().sum::<usize>() > room {
+                widths[column] = words[column];
+            }
+        }
         shrink(&mut widths, &words, room);
         let broken = self.columns.iter().zip(&words).map(|(column, word)| match column {
             Column::Left(_) => (*word).min(MIN_BROKEN),

@@ -52,6 +52,8 @@ mod restamp;
 mod router;
 mod selector;
 mod signal;
+#[cfg(test)]
+mod sizes;
 mod skip;
 mod stdin_source;
 mod stdout_sink;
