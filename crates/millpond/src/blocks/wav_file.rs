@@ -71,7 +71,7 @@ impl WavInput {
     /// # Errors
     /// If the file ends before its header says, or cannot be read.
     pub(super) fn read(&mut self, buffer: &mut BufferMut) -> Result<()> {
-        let frames = buffer.frames() as u32;
+        let frames = buffer.frames();
         let read = match self.encoding.stored {
             // As they are in memory.
             StoredAs::F32 | StoredAs::I32 => self.reader.read_exact(buffer.as_bytes_mut()),
