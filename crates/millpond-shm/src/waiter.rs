@@ -188,10 +188,12 @@ impl Rings {
     fn carry(&self, bell: &AtomicU32, mut seen: u32) {
         loop {
             futex::wait(bell, seen, None);
+            // The bell first: whoever sees the ring that follows `over` sees `over`, and the next wait does not sleep on that ring. The
+            // other way round, the last ring could be taken for one to carry over, and nobody would ring again.
+            let now = bell.load(Ordering::Acquire);
             if self.over.load(private::Ordering::Acquire) {
                 return;
             }
-            let now = bell.load(Ordering::Acquire);
             if now != seen {
                 seen = now;
                 for fd in &*self.fds.lock().unwrap_or_else(PoisonError::into_inner) {

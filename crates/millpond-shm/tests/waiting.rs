@@ -9,6 +9,7 @@ use millpond_shm::{
 use rustix::event::{PollFd, PollFlags, epoll, poll};
 use rustix::fd::OwnedFd;
 use rustix::time::Timespec;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 use support::{Child, DEADLINE, Parent, unique_name};
 
@@ -254,5 +255,31 @@ fn a_ring_wakes_every_thread_of_a_party() {
     waiter.ring();
     for thread in threads {
         assert_eq!(thread.join().unwrap(), Woken::Ready);
+    }
+}
+
+/// The last ring, which ends the thread behind a party's descriptors, may come while that thread carries an earlier one over: here
+/// that of a receiver that leaves.
+#[test]
+fn a_party_with_a_descriptor_can_be_dropped_while_its_bell_rings() {
+    const ROUNDS: u64 = 20_000;
+    let (_, pond) = new_pond("bell-end");
+    pond.connect("source.out", "sink.in", &ConnectionConfig::default()).unwrap();
+    let (done, all_done) = channel();
+    std::thread::spawn(move || {
+        for round in 0..ROUNDS {
+            let waiter = pond.waiter(Wait::Block).unwrap();
+            let config = OutputConfig { waiter: Some(waiter.clone()), ..OutputConfig::default() };
+            let mut out = pond.output("source.out", &config).unwrap();
+            let mut sink = pond.input("sink.in", &InputConfig::default()).unwrap();
+            let descriptor = waiter.event_fd().unwrap();
+            send(&mut out, round);
+            drop(sink.receive_timeout(DEADLINE).unwrap());
+            drop((descriptor, sink, out, config, waiter));
+            done.send(()).unwrap();
+        }
+    });
+    for round in 0..ROUNDS {
+        all_done.recv_timeout(DEADLINE).unwrap_or_else(|_| panic!("round {round} does not end"));
     }
 }
