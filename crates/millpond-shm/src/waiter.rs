@@ -156,7 +156,8 @@ impl Waiter {
         self.0.session.check_fork()?;
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .doing(|| "make an eventfd".to_owned())?;
-        let ours = rustix::io::dup(&fd).doing(|| "duplicate an eventfd".to_owned())?;
+        // Not plain `dup`: whatever program this process starts would inherit it.
+        let ours = rustix::io::fcntl_dupfd_cloexec(&fd, 0).doing(|| "duplicate an eventfd".to_owned())?;
         let mut carrier = self.0.carrier.lock().unwrap_or_else(PoisonError::into_inner);
         match &*carrier {
             Some(carrier) => carrier.rings.add(ours),

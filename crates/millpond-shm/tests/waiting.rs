@@ -174,6 +174,15 @@ fn open_descriptors(parent: &Parent, pond: &Pond) {
     waiter.ring();
     // A thread names itself, some time after it was started.
     support::eventually("one thread for all", || carriers() == (1, 6));
+    for fd in std::fs::read_dir("/proc/self/fd").unwrap().flatten() {
+        if std::fs::read_link(fd.path()).is_ok_and(|l| l.ends_with("anon_inode:[eventfd]")) {
+            let number: i32 = fd.file_name().to_str().unwrap().parse().unwrap();
+            let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")).unwrap();
+            let flags = info.lines().find_map(|l| l.strip_prefix("flags:")).unwrap().trim();
+            let flags = u32::from_str_radix(flags, 8).unwrap();
+            assert!(flags & 0o2_000_000 != 0, "a program that is started would inherit descriptor {number}");
+        }
+    }
     for fd in &fds {
         assert!(is_readable(fd, DEADLINE), "every descriptor of a party is told");
         rustix::io::read(fd, &mut [0; 8]).unwrap();
@@ -262,7 +271,7 @@ fn a_ring_wakes_every_thread_of_a_party() {
 /// that of a receiver that leaves.
 #[test]
 fn a_party_with_a_descriptor_can_be_dropped_while_its_bell_rings() {
-    const ROUNDS: u64 = 20_000;
+    const ROUNDS: u64 = 5000;
     let (_, pond) = new_pond("bell-end");
     pond.connect("source.out", "sink.in", &ConnectionConfig::default()).unwrap();
     let (done, all_done) = channel();
