@@ -326,6 +326,13 @@ impl Input {
         earliest
     }
 
+    /// How many buffers its smallest connection holds; `None` while there is none. If the port redelivers, those count that were
+    /// taken and not dropped yet.
+    pub fn depth(&mut self) -> Option<u32> {
+        let _ = self.refresh();
+        self.lanes.iter().map(|lane| lane.end.record.depth.load(Ordering::Relaxed)).min()
+    }
+
     /// Number of connections now.
     pub fn connections(&mut self) -> usize {
         let _ = self.refresh();

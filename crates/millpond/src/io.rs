@@ -272,6 +272,12 @@ impl Io {
         }
     }
 
+    /// How many buffers of an input the block can hold before its sender stops: those of its smallest connection, if the input
+    /// [redelivers](crate::Port::redelivers_if). `None`: as many as there are.
+    pub fn holds_at_most(&mut self, input: &str) -> Option<u32> {
+        self.input(input).holds_at_most()
+    }
+
     /// To wait until something can be read from `fd`, a socket or pipe: return the pause, and read without blocking when called
     /// again. A call may come earlier. Only the latest of these waits counts.
     pub fn until_readable(&mut self, fd: &Arc<OwnedFd>) -> Pause {

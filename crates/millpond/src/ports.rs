@@ -39,7 +39,8 @@ pub(crate) struct InputPort {
 impl InputPort {
     pub(crate) fn open(pond: &Pond, block: &str, spec: Port, waiter: &Waiter) -> Result<Self> {
         let full_name = format!("{block}.{}", spec.name());
-        let config = InputConfig { waiter: Some(waiter.clone()), ..InputConfig::default() };
+        let redeliver = spec.redelivers;
+        let config = InputConfig { waiter: Some(waiter.clone()), redeliver, ..InputConfig::default() };
         let input = pond.input(&full_name, &config)?;
         Ok(Self {
             spec,
@@ -118,6 +119,11 @@ impl InputPort {
         }
         self.found_empty = self.next.is_none() && !self.ended;
         Ok(())
+    }
+
+    /// More than this the block cannot hold, as its sender stops.
+    pub(crate) fn holds_at_most(&mut self) -> Option<u32> {
+        if self.spec.redelivers { self.input.depth() } else { None }
     }
 
     /// The next buffer, as [`peek`](InputPort::peek) found it.

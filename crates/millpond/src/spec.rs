@@ -139,6 +139,10 @@ pub struct Port {
     pub(crate) optional: bool,
     pub(crate) depth: Option<u32>,
     pub(crate) policy: Option<Policy>,
+    /// Input: the parameter that says whether what is held when the process is killed comes again.
+    pub(crate) redelivers_if: Option<String>,
+    /// Input of a block: it does come again.
+    pub(crate) redelivers: bool,
     /// The port stands for one port for each name in this parameter.
     pub(crate) one_for_each: Option<String>,
 }
@@ -156,6 +160,8 @@ impl Port {
             optional: false,
             depth: None,
             policy: None,
+            redelivers_if: None,
+            redelivers: false,
             one_for_each: None,
         }
     }
@@ -212,6 +218,15 @@ impl Port {
         self
     }
 
+    /// An input that, if the parameter `bool_param` is true, delivers again what the block held when its process was killed:
+    /// [`Buffer::redelivered`](crate::Buffer::redelivered) tells. Until it is dropped, what was taken counts as queued, so the block
+    /// cannot hold more than the connection is deep ([`Io::holds_at_most`](crate::Io::holds_at_most)). Connections to it cannot drop the
+    /// oldest.
+    pub fn redelivers_if(mut self, bool_param: &str) -> Self {
+        self.redelivers_if = Some(bool_param.into());
+        self
+    }
+
     /// The port's name within its block.
     pub fn name(&self) -> &str {
         &self.name
@@ -243,14 +258,16 @@ impl Port {
     }
 
     fn expand(&self, params: &Params) -> Vec<Port> {
+        let redelivers =
+            self.redelivers_if.as_ref().is_some_and(|param| params.get::<Option<bool>>(param) == Some(true));
         match &self.one_for_each {
-            None => vec![self.clone()],
+            None => vec![Port { redelivers, ..self.clone() }],
             Some(param) => {
                 let names: Option<Vec<String>> = params.get(param);
                 names
                     .into_iter()
                     .flatten()
-                    .map(|name| Port { name, one_for_each: None, ..self.clone() })
+                    .map(|name| Port { name, redelivers, one_for_each: None, ..self.clone() })
                     .collect()
             }
         }

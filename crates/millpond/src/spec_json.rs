@@ -87,6 +87,8 @@ struct PortJson {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     policy: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    redelivers_if: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     one_for_each: Option<String>,
 }
 
@@ -148,14 +150,26 @@ impl TryFrom<SpecJson> for Spec {
         let ports = |ports: Vec<PortJson>| ports.into_iter().map(Port::try_from).collect::<Result<_, _>>();
         let name = json.name;
         let of = |problem: String| format!("block type `{name}`: {problem}");
+        let inputs: Vec<Port> = ports(json.inputs).map_err(of)?;
+        let params: Vec<Param> =
+            json.params.into_iter().map(Param::try_from).collect::<Result<_, _>>().map_err(of)?;
+        let is_bool = |name: &String| params.iter().any(|p| p.name == *name && p.kind == Kind::Bool);
+        for port in &inputs {
+            if let Some(param) = port.redelivers_if.as_ref().filter(|name| !is_bool(name)) {
+                return Err(of(format!(
+                    "port `{}`: `redelivers_if` expects the name of a `bool` parameter, found `{param}`",
+                    port.name
+                )));
+            }
+        }
         Ok(Self {
-            inputs: ports(json.inputs).map_err(of)?,
+            inputs,
             outputs: ports(json.outputs).map_err(of)?,
             doc: json.doc,
             details: json.details,
             example: json.example,
             reads_stdin: json.reads_stdin,
-            params: json.params.into_iter().map(Param::try_from).collect::<Result<_, _>>().map_err(of)?,
+            params,
             name,
         })
     }
@@ -267,6 +281,7 @@ impl From<&Port> for PortJson {
             optional: port.optional,
             depth: port.depth,
             policy: port.policy.and_then(policy),
+            redelivers_if: port.redelivers_if.clone(),
             one_for_each: port.one_for_each.clone(),
         }
     }
@@ -293,6 +308,8 @@ impl TryFrom<PortJson> for Port {
             follows: json.follows,
             optional: json.optional,
             depth: json.depth,
+            redelivers_if: json.redelivers_if,
+            redelivers: false,
             one_for_each: json.one_for_each,
             name,
         })
@@ -324,5 +341,11 @@ mod tests {
         let spec = Spec::from_json(block).unwrap();
         assert!(spec.params()[0].is_required());
         assert_eq!(spec.params()[0].expected(), "a number");
+        let block = serde_json::json!({ "type": "x", "inputs": [{ "name": "in", "redelivers_if": "k" }] });
+        let refusal = Spec::from_json(block).unwrap_err();
+        assert_eq!(
+            refusal,
+            "block type `x`: port `in`: `redelivers_if` expects the name of a `bool` parameter, found `k`"
+        );
     }
 }

@@ -378,6 +378,19 @@ fn connections() {
         with("['zeros -> nothing', 'zeros.out -> nothing.in']"),
         ["`zeros.out` and `nothing.in` are connected twice"]
     );
+    // What is held when the receiver is killed comes again: it stays queued, and nobody may drop it.
+    assert_eq!(
+        messages(
+            "connect = [{ from = 'zeros', to = 'table.zeros', policy = 'drop-oldest' }, 'table -> nothing']\n\
+             blocks.zeros = { type = 'null-source' }\nblocks.nothing = { type = 'null-sink' }\n\
+             blocks.table = { type = 'sync-merge', inputs = ['zeros'], redeliver = true }"
+        ),
+        [
+            "a connection to `table.zeros` cannot drop the oldest",
+            "the input delivers again what is held when its process is killed, so that stays queued: leave `policy` out, use \
+             `drop-newest`, or do without redelivery"
+        ]
+    );
     assert_eq!(with("['zeros -> xyz']"), ["there is no block `xyz`", "the blocks: zeros, nothing"]);
     assert_eq!(
         with("['zeros.uot -> nothing']"),

@@ -95,7 +95,7 @@ blocks.lines = { type = "print" }
     }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
-        self.inputs.start(io);
+        self.inputs.start(io)?;
         self.columns = self.inputs.inputs[0].columns;
         self.last = LastStamp::of(io, "out");
         let description = io.format("in").map_or_else(String::new, |format| format.description.clone());

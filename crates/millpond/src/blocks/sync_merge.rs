@@ -1,12 +1,15 @@
 //! `sync-merge`: joins streams into one table by their timestamps.
 
+use self::engine::{Engine, with_engine};
+use self::row::{Found, Stamp, Values};
 use super::last_stamp::LastStamp;
-use super::timed_inputs::{TimedInput, TimedInputs, each, for_each_input, ns, with_timed_inputs};
-use crate::align::{
-    Aligner, Approximate, Config, Exact, Grid, Linear, Members, Nearest, Neighbours, Poll, interpolate,
-};
+use super::timed_inputs::{TimedInputs, for_each_input, timed_ports, with_timed_inputs};
+use crate::align::Poll;
 use crate::prelude::*;
 use crate::stream::Description;
+
+mod engine;
+mod row;
 
 const POLICIES: &[&str] = &["exact", "nearest", "linear", "approximate"];
 const JOINS: &[&str] = &["columns", "concatenate"];
@@ -33,49 +36,6 @@ pub(super) struct SyncMerge {
     stamp: Stamp,
 }
 
-/// Which stamp a row has.
-#[derive(Clone, Copy)]
-enum Stamp {
-    Reference,
-    Min,
-    Max,
-    Mean,
-}
-
-/// Where the values of a row are put together.
-#[derive(Default)]
-struct Values {
-    row: Vec<f64>,
-    before: Vec<f64>,
-    after: Vec<f64>,
-}
-
-/// The aligner with one of the policies.
-enum Engine {
-    Exact(Aligner<Buffer, Exact<Buffer>>),
-    Nearest(Aligner<Buffer, Nearest<Buffer>>),
-    Linear(Aligner<Buffer, Linear<Buffer>>),
-    Approximate(Aligner<Buffer, Approximate<Buffer>>),
-}
-
-macro_rules! with_engine {
-    ($engine:expr, $aligner:ident => $body:expr) => {
-        match $engine {
-            Engine::Exact($aligner) => $body,
-            Engine::Nearest($aligner) => $body,
-            Engine::Linear($aligner) => $body,
-            Engine::Approximate($aligner) => $body,
-        }
-    };
-}
-
-/// What came of looking for a row.
-enum Found {
-    Row { stamp_ns: i64, degraded: bool },
-    Nothing,
-    Done,
-}
-
 impl Block for SyncMerge {
     fn spec() -> Spec {
         let each_ms = |name: &str, doc: &str| for_each_input(name, doc).unit("ms");
@@ -89,8 +49,9 @@ impl Block for SyncMerge {
                  nothing by itself, a greater disorder is no help to what was late already. What cannot be set makes the \
                  output's format (policy, reference, rate, columns) or its ports. \
                  The inputs' columns stand side by side, or, with `concatenate`, each input is a row of a buffer of \
-                 [inputs, columns]. Started again after its process was killed, it goes on behind the last row: none comes twice; \
-                 what it held went with the process, so the first values may be missing.",
+                 [inputs, columns]. Started again after its process was killed, it goes on behind the last row: none comes twice. \
+                 With `redeliver`, what it held comes again, so no row is lost either; without, it went with the process, and the \
+                 first values may be missing.",
             )
             .example(
                 r#"
@@ -105,7 +66,16 @@ blocks.lines = { type = "print" }
                 Port::new("out", "rows of all columns, NaN where a value is missing")
                     .dtypes([DType::F64]),
             );
-        with_timed_inputs(spec)
+        with_timed_inputs(spec, timed_ports().redelivers_if("redeliver"))
+            .param(
+                Param::bool(
+                    "redeliver",
+                    "what is held when the process is killed comes again; connections cannot drop the oldest then, and have to be deeper \
+                     than `depth` by 2, or it holds less",
+                )
+                .default(false)
+                .fixed(),
+            )
             .param(Param::one_of("policy", "how rows are found", POLICIES).default("exact").fixed())
             .param(
                 Param::text(
@@ -123,6 +93,7 @@ blocks.lines = { type = "print" }
                 .default(vec![0.0]),
             )
             .param(each_ms("max_distance_ms", "nearest: how far away the nearest may be").optional())
+            .param(Param::bool("consume", "nearest: a buffer is in one row at most").default(false).fixed())
             .param(each_ms("max_gap_ms", "linear: how far apart neighbours may be").optional())
             .param(
                 Param::float(
@@ -140,6 +111,14 @@ blocks.lines = { type = "print" }
                 )
                 .range(0.0, 1e6)
                 .default(0.1),
+            )
+            .param(
+                each_ms(
+                    "lower_bounds_ms",
+                    "approximate: the least distance of two buffers of an input; known, rows come earlier",
+                )
+                .optional()
+                .fixed(),
             )
             .param(
                 Param::int("rate_hz", "linear: rows at this rate instead of the reference's")
@@ -190,7 +169,7 @@ blocks.lines = { type = "print" }
             return Err(Error::Refused(problem.to_owned()));
         }
         Ok(Self {
-            engine: engine(params, reference, config(&mut inputs, params)),
+            engine: engine::engine(params, reference, engine::config(&mut inputs, params)),
             inputs,
             shape: Vec::new(),
             concatenates,
@@ -209,7 +188,7 @@ blocks.lines = { type = "print" }
     }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
-        let mut columns = self.inputs.start(io);
+        let mut columns = self.inputs.start(io)?;
         self.shape = if self.concatenates {
             let first = &self.inputs.inputs[0];
             if let Some(other) = self.inputs.inputs.iter().find(|input| input.columns != first.columns) {
@@ -239,6 +218,7 @@ blocks.lines = { type = "print" }
     fn work(&mut self, io: &mut Io) -> WorkResult {
         if io.params_changed() {
             self.reconfigure(&io.params);
+            self.inputs.note_limits(io);
         }
         // Before anything is taken out of the engine, so that no row is lost for want of a buffer.
         let mut row = match self.spare.take() {
@@ -276,10 +256,10 @@ blocks.lines = { type = "print" }
 impl SyncMerge {
     /// Follows the parameters that can be set while it runs.
     fn reconfigure(&mut self, params: &Params) {
-        let config = config(&mut self.inputs, params);
+        let config = engine::config(&mut self.inputs, params);
         with_engine!(&mut self.engine, aligner => aligner.reconfigure(config));
         if let Engine::Approximate(aligner) = &mut self.engine {
-            let (age_penalty_permille, max_interval_ns) = limits(params);
+            let (age_penalty_permille, max_interval_ns) = engine::limits(params);
             aligner.change_policy(|policy| policy.set_limits(age_penalty_permille, max_interval_ns));
         }
     }
@@ -319,296 +299,5 @@ impl SyncMerge {
     }
 }
 
-impl Stamp {
-    /// The stamp of a row; without the reference, that of the first input that is there.
-    fn of(self, set: &Members<'_, Buffer>, reference: usize) -> Option<i64> {
-        match self {
-            Stamp::Reference => {
-                set.get(reference).map(|(stamp_ns, _)| stamp_ns).or_else(|| set.stamps_ns().next())
-            }
-            Stamp::Min => set.stamps_ns().min(),
-            Stamp::Max => set.stamps_ns().max(),
-            Stamp::Mean => {
-                let (count, sum) =
-                    set.stamps_ns().fold((0, 0), |(count, sum), ns| (count + 1, sum + i128::from(ns)));
-                // Between the smallest and the largest, so it fits.
-                (count > 0).then(|| sum.div_euclid(count) as i64)
-            }
-        }
-    }
-}
-
-impl Values {
-    /// Appends the values of all inputs.
-    fn join(
-        &mut self,
-        inputs: &[TimedInput],
-        set: &Members<'_, Buffer>,
-        stamp_ns: Option<i64>,
-    ) -> Result<Found> {
-        for (port, input) in inputs.iter().enumerate() {
-            match set.get(port) {
-                Some((_, buffer)) => {
-                    input.read(buffer, &mut self.before)?;
-                    self.row.extend(&self.before);
-                }
-                None => self.row.extend(std::iter::repeat_n(f64::NAN, input.columns)),
-            }
-        }
-        let degraded = set.is_degraded();
-        Ok(stamp_ns.map_or(Found::Nothing, |stamp_ns| Found::Row { stamp_ns, degraded }))
-    }
-
-    fn interpolate(&mut self, input: &TimedInput, neighbours: Neighbours<'_, Buffer>) -> Result<()> {
-        match neighbours {
-            Neighbours::Missing => self.row.extend(std::iter::repeat_n(f64::NAN, input.columns)),
-            Neighbours::Exact(buffer) => {
-                input.read(buffer, &mut self.before)?;
-                self.row.extend(&self.before);
-            }
-            Neighbours::Between { before, after, offset_ns, gap_ns } => {
-                input.read(before, &mut self.before)?;
-                input.read(after, &mut self.after)?;
-                let pairs = self.before.iter().zip(&self.after);
-                self.row.extend(pairs.map(|(before, after)| interpolate(*before, *after, offset_ns, gap_ns)));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// How the inputs are treated: what they have in common, and each one's tolerance, as the policy counts it.
-fn config(inputs: &mut TimedInputs, params: &Params) -> Config {
-    let mut config = Config { emit_partial: params.get("emit_partial"), ..inputs.config(params) };
-    let tolerance = match params.get::<String>("policy").as_str() {
-        "nearest" => "max_distance_ms",
-        "linear" => "max_gap_ms",
-        "approximate" => return config,
-        _ => "tolerance_ms",
-    };
-    let tolerances = each(params, tolerance, config.ports.len());
-    for (port, tolerance) in config.ports.iter_mut().zip(tolerances) {
-        port.tolerance_ns = tolerance.map(ns);
-    }
-    config
-}
-
-/// What `approximate` allows: the age penalty in permille, and the extent of a set.
-fn limits(params: &Params) -> (u32, Option<u64>) {
-    let age_penalty: f64 = params.get("age_penalty");
-    ((age_penalty * 1000.0).round() as u32, params.get::<Option<f64>>("max_interval_ms").map(ns))
-}
-
-fn engine(params: &Params, reference: usize, config: Config) -> Engine {
-    let policy: String = params.get("policy");
-    match policy.as_str() {
-        "nearest" => Engine::Nearest(Aligner::new(Nearest::new(reference, None), config)),
-        "linear" => {
-            let policy = match params.get::<Option<u32>>("rate_hz") {
-                Some(rate_num) => Linear::onto_grid(Grid { origin_ns: 0, rate_num, rate_den: 1 }, None),
-                None => Linear::onto_reference(reference, None),
-            };
-            Engine::Linear(Aligner::new(policy, config))
-        }
-        "approximate" => {
-            let (age_penalty_permille, max_interval_ns) = limits(params);
-            let mut policy = Approximate::new(age_penalty_permille);
-            policy.set_limits(age_penalty_permille, max_interval_ns);
-            Engine::Approximate(Aligner::new(policy, config))
-        }
-        _ => Engine::Exact(Aligner::new(Exact::new(0), config)),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::param::Value;
-    use crate::testing::Bench;
-
-    const MS: i64 = 1_000_000;
-
-    fn bench(params: &[(&str, Value)]) -> Bench {
-        let inputs = ("inputs", vec!["a".to_owned(), "b".to_owned()].into());
-        let params: Vec<(&str, Value)> = params.iter().cloned().chain([inputs]).collect();
-        let mut bench = Bench::of::<SyncMerge>(&params).unwrap();
-        for (input, description, columns) in [("a", "columns = ['x', 'y']", 2), ("b", "", 1)] {
-            let format = StreamFormat {
-                dtype: DType::F64,
-                shape: vec![columns],
-                description: description.to_owned(),
-                rate_hz: None,
-            };
-            bench.set_format(input, format).unwrap();
-        }
-        bench
-    }
-
-    #[test]
-    fn no_more_than_64_inputs_are_joined() {
-        let names: Vec<String> = (0..65).map(|i| format!("i{i}")).collect();
-        let refused = Bench::of::<SyncMerge>(&[("inputs", names.into())]).err().expect("refused").to_string();
-        assert!(refused.contains("65 names, of which 64 can be joined"), "{refused}");
-    }
-
-    /// Stamps in ms and values of all rows.
-    fn rows(bench: &mut Bench) -> Vec<(i64, Vec<f64>)> {
-        let mut rows = Vec::new();
-        loop {
-            bench.run().unwrap();
-            let Some(row) = bench.pull_buffer("out").unwrap() else { return rows };
-            let Timestamp::Absolute(ns) = row.timestamp() else { panic!("{}", row.timestamp()) };
-            rows.push((ns / MS, row.as_slice::<f64>().unwrap().to_vec()));
-        }
-    }
-
-    fn feed(bench: &mut Bench) {
-        for ms in [0, 10, 20] {
-            bench.push_at("a", ms * MS, &[ms as f64, -1.0]).unwrap();
-        }
-        for ms in [-1, 4, 11, 19] {
-            bench.push_at("b", ms * MS, &[ms as f64 * 10.0]).unwrap();
-        }
-    }
-
-    #[test]
-    fn rows_are_made_by_the_policy() {
-        let exact =
-            vec![(0, vec![0.0, -1.0, -10.0]), (10, vec![10.0, -1.0, 110.0]), (20, vec![20.0, -1.0, 190.0])];
-        let nearest = exact.clone();
-        let linear =
-            vec![(0, vec![0.0, -1.0, 0.0]), (10, vec![10.0, -1.0, 100.0]), (20, vec![20.0, -1.0, f64::NAN])];
-        for (policy, expected) in [("exact", exact), ("nearest", nearest), ("linear", linear)] {
-            let mut bench = bench(&[("policy", policy.into()), ("tolerance_ms", 1.0.into())]);
-            feed(&mut bench);
-            bench.run().unwrap();
-            ["a", "b"].iter().for_each(|input| bench.end(input));
-            assert_eq!(format!("{:?}", rows(&mut bench)), format!("{expected:?}"), "{policy}");
-            assert!(bench.has_ended());
-        }
-    }
-
-    #[test]
-    fn a_grid_has_rows_of_its_own() {
-        let mut bench = bench(&[("policy", "linear".into()), ("rate_hz", 200.into())]);
-        feed(&mut bench);
-        ["a", "b"].iter().for_each(|input| bench.end(input));
-        let stamps: Vec<i64> = rows(&mut bench).into_iter().map(|(ms, _)| ms).collect();
-        assert_eq!(stamps, [0, 5, 10, 15, 20]);
-        let format = bench.output_format("out").unwrap();
-        assert_eq!(Description::of(&format).columns, ["a.x", "a.y", "b.0"]);
-        assert_eq!(format.rate_hz, Some((200, 1)));
-    }
-
-    #[test]
-    fn a_silent_optional_input_is_missing_after_its_timeout() {
-        let optional = vec!["b".to_owned()];
-        let mut bench = bench(&[("optional", optional.into()), ("timeout_ms", Value::Numbers(vec![1.0]))]);
-        bench.push_at("a", 5 * MS, &[1.0, 2.0]).unwrap();
-        assert_eq!(format!("{:?}", rows(&mut bench)), "[(5, [1.0, 2.0, NaN])]");
-    }
-
-    #[test]
-    fn inputs_are_concatenated() {
-        let join = ("join", Value::from("concatenate"));
-        let inputs = ("inputs", vec!["a".to_owned(), "b".to_owned()].into());
-        let mut bench = Bench::of::<SyncMerge>(&[join.clone(), inputs]).unwrap();
-        for (input, row) in [("a", [1.0, 2.0]), ("b", [3.0, 4.0])] {
-            let description = "columns = ['x', 'y']".to_owned();
-            let format =
-                StreamFormat { dtype: DType::F64, shape: vec![2], description, ..StreamFormat::default() };
-            bench.set_format(input, format).unwrap();
-            bench.push_at(input, 7 * MS, &row).unwrap();
-        }
-        bench.run().unwrap();
-        let row = bench.pull_buffer("out").unwrap().expect("a row");
-        assert_eq!(
-            (&row.shape()[..], row.as_slice::<f64>().unwrap()),
-            (&[2, 2][..], &[1.0, 2.0, 3.0, 4.0][..])
-        );
-        assert_eq!(Description::of(&bench.output_format("out").unwrap()).columns, ["x", "y"]);
-        let refusal = self::bench(&[join]).run().expect_err("refused").to_string();
-        assert!(refusal.contains("found 2 at `a` and 1 at `b`"), "{refusal}");
-    }
-
-    #[test]
-    fn a_row_can_have_any_stamp_of_its_buffers() {
-        for (stamp, expected) in
-            [("reference", [5, 15]), ("min", [2, 15]), ("max", [5, 18]), ("mean", [3, 16])]
-        {
-            let mut bench = bench(&[("stamp", stamp.into()), ("tolerance_ms", 4.into())]);
-            for (a, b) in [(5, 2), (15, 18)] {
-                bench.push_at("a", a * MS, &[0.0, 0.0]).unwrap();
-                bench.push_at("b", b * MS, &[0.0]).unwrap();
-            }
-            let stamps: Vec<i64> = rows(&mut bench).into_iter().map(|(ms, _)| ms).collect();
-            assert_eq!(stamps, expected, "{stamp}");
-        }
-    }
-
-    #[test]
-    fn an_input_that_has_nothing_to_say_keeps_nobody_waiting() {
-        let mut bench = bench(&[
-            ("policy", "nearest".into()),
-            ("max_distance_ms", 1.0.into()),
-            ("optional", vec!["b".to_owned()].into()),
-            ("disorder_ms", Value::Numbers(vec![0.0, 3.0])),
-        ]);
-        bench.push_at("a", 5 * MS, &[1.0, 2.0]).unwrap();
-        assert_eq!(rows(&mut bench), []);
-        // It may be 3 ms out of order.
-        bench.advance("b", Timestamp::Absolute(9 * MS));
-        assert_eq!(rows(&mut bench), []);
-        bench.advance("b", Timestamp::Absolute(9 * MS + 1));
-        assert_eq!(format!("{:?}", rows(&mut bench)), "[(5, [1.0, 2.0, NaN])]");
-        // What comes earlier than that is late.
-        bench.push_at("b", 6 * MS, &[3.0]).unwrap();
-        bench.push_at("b", 7 * MS, &[4.0]).unwrap();
-        bench.push_at("a", 7 * MS, &[1.0, 2.0]).unwrap();
-        bench.end("b");
-        assert_eq!(format!("{:?}", rows(&mut bench)), "[(7, [1.0, 2.0, 4.0])]");
-    }
-
-    #[test]
-    fn degraded_rows_are_marked() {
-        let params = [
-            ("optional", vec!["b".to_owned()].into()),
-            ("timeout_ms", Value::Numbers(vec![1.0])),
-            ("mark_degraded", true.into()),
-        ];
-        let mut bench = bench(&params);
-        bench.push_at("a", 5 * MS, &[1.0, 2.0]).unwrap();
-        bench.push_at("b", 5 * MS, &[3.0]).unwrap();
-        bench.push_at("a", 6 * MS, &[1.0, 2.0]).unwrap();
-        assert_eq!(
-            format!("{:?}", rows(&mut bench)),
-            "[(5, [1.0, 2.0, 3.0, 0.0]), (6, [1.0, 2.0, NaN, 1.0])]"
-        );
-        assert_eq!(Description::of(&bench.output_format("out").unwrap()).columns.last().unwrap(), "degraded");
-    }
-
-    #[test]
-    fn mistakes_are_named() {
-        let refusal = |params: &[(&str, Value)]| {
-            let inputs = ("inputs", vec!["a".to_owned(), "b".to_owned()].into());
-            let params: Vec<(&str, Value)> = params.iter().cloned().chain([inputs]).collect();
-            Bench::of::<SyncMerge>(&params).err().expect("refused").to_string()
-        };
-        assert_eq!(
-            refusal(&[("reference", "c".into())]),
-            "parameter `reference`: expected one of the inputs (a, b), found `c`"
-        );
-        assert_eq!(
-            refusal(&[("depth", Value::Numbers(vec![4.0, 4.0, 4.0]))]),
-            "parameter `depth`: expected 1 number or 2, one for each of `inputs`, found 3"
-        );
-        assert_eq!(
-            refusal(&[("optional", vec!["a".to_owned(), "b".to_owned()].into())]),
-            "`optional` names every input: at least one must be required"
-        );
-        let mut bench = bench(&[]);
-        bench.push("a", &[1.0, 2.0]).unwrap();
-        let refusal = bench.run().expect_err("refused").to_string();
-        assert!(refusal.contains("buffers with a timestamp"), "{refusal}");
-    }
-}
+mod tests;

@@ -8,6 +8,8 @@ use crate::stream::{Description, columns};
 
 /// How long a full input waits before the user is told.
 const STALL_TOLD_AFTER: Duration = Duration::from_secs(2);
+/// Buffers of an input that are neither in the aligner nor waiting: the one it found no room for, and the one in the present row.
+const BESIDE_HELD: u32 = 2;
 const OVERFLOWS: &[&str] = &["sync", "async", "hybrid"];
 
 /// The inputs of a block, each with the number of its port at the aligner.
@@ -27,6 +29,8 @@ pub(super) struct TimedInput {
     pub(super) name: String,
     pub(super) columns: usize,
     stamp_on_arrival: bool,
+    /// What the aligner may hold, as what is held counts as queued.
+    holds_at_most: Option<usize>,
     /// A buffer that found the aligner full.
     refused: Option<(i64, Buffer)>,
     has_ended: bool,
@@ -37,10 +41,15 @@ pub(super) fn for_each_input(name: &str, doc: &str) -> Param {
     Param::numbers_for_each(name, doc, "inputs").range(0.0, 9e12)
 }
 
+/// The input ports.
+pub(super) fn timed_ports() -> Port {
+    Port::one_for_each("inputs", "rows of numbers, one in a buffer, stamped").dtypes(REAL)
+}
+
 /// Adds the input ports, and the parameters that say how they are waited for.
-pub(super) fn with_timed_inputs(spec: Spec) -> Spec {
+pub(super) fn with_timed_inputs(spec: Spec, ports: Port) -> Spec {
     let each = for_each_input;
-    spec.input(Port::one_for_each("inputs", "rows of numbers, one in a buffer, stamped").dtypes(REAL))
+    spec.input(ports)
         .param(Param::names("inputs", "names of the inputs"))
         .param(
             each("disorder_ms", "by how much a buffer may be earlier than the newest before it")
@@ -97,7 +106,7 @@ impl TimedInputs {
             ["disorder_ms", "timeout_ms", "depth"].map(|param| each(params, param, inputs));
         let port = |port: usize| PortConfig {
             disorder_ns: ns(disorder[port].unwrap_or(0.0)),
-            depth: depth[port].unwrap_or(64.0).max(2.0) as usize,
+            depth: self.inputs[port].depth(depth[port]),
             timeout_ns: timeout[port].map(ns),
             optional: self.optional[port],
             tolerance_ns: None,
@@ -122,6 +131,7 @@ impl TimedInputs {
             name,
             columns: 0,
             stamp_on_arrival,
+            holds_at_most: None,
             refused: None,
             has_ended: false,
         };
@@ -142,16 +152,47 @@ impl TimedInputs {
         position(&names, param, name)
     }
 
-    /// Learns how many columns the inputs have; returns their names, each behind that of its input.
-    pub(super) fn start(&mut self, io: &Io) -> Vec<String> {
+    /// Learns how many columns the inputs have, and how much can be held of them; returns the columns' names, each behind that of its
+    /// input.
+    ///
+    /// # Errors
+    /// If a connection is too short to hold anything of it.
+    pub(super) fn start(&mut self, io: &mut Io) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for input in &mut self.inputs {
+            let queue = io.holds_at_most(&input.name);
+            if let Some(queue) = queue.filter(|queue| *queue < 2 + BESIDE_HELD) {
+                return Err(Error::Refused(format!(
+                    "`redeliver` leaves in the queue what is held: the connection to `{}` needs a depth of at least {}, found {queue}",
+                    input.name,
+                    2 + BESIDE_HELD
+                )));
+            }
+            input.holds_at_most = queue.map(|queue| (queue - BESIDE_HELD) as usize);
             let Some(format) = io.format(&input.name) else { continue };
             input.columns = columns(format);
             let own = Description::of(format).column_names(input.columns);
             names.extend(own.iter().map(|column| format!("{}.{column}", input.name)));
         }
-        names
+        Ok(names)
+    }
+
+    /// Tells the user of inputs that hold less than they were allowed to.
+    pub(super) fn note_limits(&self, io: &Io) {
+        let depths = each(&io.params, "depth", self.inputs.len());
+        for (input, depth) in self.inputs.iter().zip(depths) {
+            let Some((most, depth)) =
+                input.holds_at_most.zip(depth).filter(|(most, depth)| *depth > *most as f64)
+            else {
+                continue;
+            };
+            io.note(&format!(
+                "`{}` holds {most} buffers, not the {depth} of `depth`, as with `redeliver` they stay in the queue: give its \
+                 connection a depth of {} or more",
+                input.name,
+                depth + f64::from(BESIDE_HELD)
+            ));
+        }
     }
 
     /// Tells the aligner the time, if that matters.
@@ -322,6 +363,11 @@ impl TimedInputs {
 }
 
 impl TimedInput {
+    /// How many buffers the aligner may hold.
+    fn depth(&self, asked: Option<f64>) -> usize {
+        (asked.unwrap_or(64.0).max(2.0) as usize).min(self.holds_at_most.unwrap_or(usize::MAX))
+    }
+
     /// Reads the values of a buffer.
     pub(super) fn read(&self, buffer: &Buffer, values: &mut Vec<f64>) -> Result<()> {
         values.clear();

@@ -1,7 +1,7 @@
 //! `window-aggregate`: statistics of streams over spans of time.
 
 use super::last_stamp::LastStamp;
-use super::timed_inputs::{TimedInputs, ns, with_timed_inputs};
+use super::timed_inputs::{TimedInputs, ns, timed_ports, with_timed_inputs};
 use crate::align::{Accumulate, Aligner, Poll, Statistics, Window};
 use crate::prelude::*;
 use crate::stream::Description;
@@ -79,7 +79,7 @@ blocks.lines = { type = "print" }
 "#,
             )
             .output(Port::new("out", "rows of all statistics of all columns").dtypes([DType::F64]).shape(["columns"]));
-        with_timed_inputs(spec)
+        with_timed_inputs(spec, timed_ports())
             .param(ms("size_ms", "length of a window"))
             .param(ms("slide_ms", "from one window's start to the next; without it, the size").optional())
             .param(
@@ -135,7 +135,7 @@ blocks.lines = { type = "print" }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
         let mut columns = Vec::new();
-        for column in self.inputs.start(io) {
+        for column in self.inputs.start(io)? {
             columns.extend(self.statistics.iter().map(|name| format!("{column}.{name}")));
         }
         columns.extend(self.marks_late.then(|| LATE.to_owned()));

@@ -293,6 +293,7 @@ impl Checker<'_> {
         let from = self.port(&draft.from, Direction::Output);
         let to = self.port(&draft.to, Direction::Input);
         let (Some((from, _)), Some((to, input))) = (from, to) else { return false };
+        let redelivers = input.as_ref().is_some_and(|port| port.redelivers);
         let config = ConnectionConfig {
             depth: draft.config.depth.or(input.as_ref().and_then(|port| port.depth)),
             policy: match (draft.config.policy, input.and_then(|port| port.policy)) {
@@ -302,6 +303,12 @@ impl Checker<'_> {
             ..draft.config
         };
         let span = draft.from.span.start..draft.to.span.end.max(draft.from.span.end);
+        if redelivers && config.policy == Policy::DropOldest {
+            let message = format!("a connection to `{to}` cannot drop the oldest");
+            let help = "the input delivers again what is held when its process is killed, so that stays queued: leave `policy` out, \
+                        use `drop-newest`, or do without redelivery";
+            self.error(&span, message, Some(help.to_owned()));
+        }
         if self.connections.iter().any(|other| other.connection.from == from && other.connection.to == to) {
             self.error(&span, format!("`{from}` and `{to}` are connected twice"), None);
         } else {
