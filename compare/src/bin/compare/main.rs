@@ -1,12 +1,9 @@
 //! Compares Millpond with iceoryx2: both sides take turns, in one run, on the same cores.
 
-mod machine;
 mod measure;
-mod probe;
 mod report;
 mod rows;
-mod runner;
-mod stats;
+mod sides;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,13 +11,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
+use millpond_compare::machine::Machine;
+use millpond_compare::probe::Probe;
 use millpond_compare::{seconds, signals};
 
-use crate::machine::Machine;
-use crate::probe::Probe;
 use crate::report::Report;
 use crate::rows::Row;
-use crate::runner::Runner;
+use crate::sides::Sides;
 
 /// Where the main workspace builds our side.
 const MILLPOND: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/millpond");
@@ -69,14 +66,14 @@ fn run(cli: &Cli) -> Result<ExitCode> {
     let &[first, second] = cli.pin.as_slice() else { bail!("--pin needs two cores, like 0,1") };
     let pin = format!("{first},{second}");
     let rows = chosen(rows::all(&pin, cli.time), &cli.only)?;
-    let mut runner = Runner::new(cli.millpond_program()?, cli.peer_program()?)?;
+    let mut sides = Sides::new(cli.millpond_program()?, cli.peer_program()?)?;
     let mut probe = Probe::new([first, second]);
 
     let machine = Machine::this();
     let rounds = usize::from(cli.rounds);
     let mut outcomes = Vec::new();
     for row in rows {
-        outcomes.push(measure::measure(row, &mut runner, &mut probe, rounds)?);
+        outcomes.push(measure::measure(row, &mut sides, &mut probe, rounds)?);
     }
     let report = Report { machine, rounds, pin, handoff_ns: probe.spread(), outcomes };
     if cli.json {

@@ -1,13 +1,14 @@
 //! Measures a row: both sides in turn, round after round.
 
 use anyhow::{Context, Result, anyhow, ensure};
+use millpond_compare::probe::Probe;
+use millpond_compare::runner::Object;
 use millpond_compare::signals::Interrupted;
+use millpond_compare::stats::Spread;
 use serde_json::Value;
 
-use crate::probe::Probe;
 use crate::rows::{Ask, Figure, Reference, Row};
-use crate::runner::{Object, Runner, Side};
-use crate::stats::Spread;
+use crate::sides::{Side, Sides};
 
 /// What a row came to.
 #[derive(Debug)]
@@ -44,9 +45,9 @@ pub struct Compared {
 ///
 /// Fails only when a signal asks to stop. Any other failure belongs to the row and is kept in it, so
 /// that the other rows are still measured.
-pub fn measure(row: Row, runner: &mut Runner, probe: &mut Probe, rounds: usize) -> Result<Outcome> {
-    let commands = commands(&row, runner);
-    let figures = match rounds_of(&row, runner, probe, rounds) {
+pub fn measure(row: Row, sides: &mut Sides, probe: &mut Probe, rounds: usize) -> Result<Outcome> {
+    let commands = commands(&row, sides);
+    let figures = match rounds_of(&row, sides, probe, rounds) {
         Ok(figures) => Ok(figures),
         Err(error) if error.is::<Interrupted>() => return Err(error),
         Err(error) => Err(format!("{error:#}")),
@@ -54,29 +55,29 @@ pub fn measure(row: Row, runner: &mut Runner, probe: &mut Probe, rounds: usize) 
     Ok(Outcome { row, commands, figures })
 }
 
-fn commands(row: &Row, runner: &Runner) -> Vec<String> {
-    let line = |side, arguments: &[String]| runner.command_line(side, arguments, Some(row.time)).join(" ");
+fn commands(row: &Row, sides: &Sides) -> Vec<String> {
+    let line = |side, arguments: &[String]| sides.command_line(side, arguments, Some(row.time)).join(" ");
     let mut commands = Vec::new();
     match &row.reference {
         Reference::Peer(arguments) => commands.push(line(Side::Peer, arguments)),
         Reference::Ours(arguments) => commands.push(line(Side::Ours, arguments)),
         Reference::SameRun => {}
     }
-    commands.push(runner.command_line(Side::Ours, &row.ours, row.our_time()).join(" "));
+    commands.push(sides.command_line(Side::Ours, &row.ours, row.our_time()).join(" "));
     commands
 }
 
-fn rounds_of(row: &Row, runner: &mut Runner, probe: &mut Probe, rounds: usize) -> Result<Vec<Measured>> {
+fn rounds_of(row: &Row, sides: &mut Sides, probe: &mut Probe, rounds: usize) -> Result<Vec<Measured>> {
     let mut columns: Vec<Column> = row.figures.iter().map(|figure| Column::of(*figure)).collect();
     for round in 1..=rounds {
         eprintln!("compare: {}, round {round} of {rounds}", row.name);
         probe.take();
         let reference = match &row.reference {
-            Reference::Peer(arguments) => Some(runner.run(Side::Peer, arguments, Some(row.time))?),
-            Reference::Ours(arguments) => Some(runner.run(Side::Ours, arguments, Some(row.time))?),
+            Reference::Peer(arguments) => Some(sides.run(Side::Peer, arguments, Some(row.time))?),
+            Reference::Ours(arguments) => Some(sides.run(Side::Ours, arguments, Some(row.time))?),
             Reference::SameRun => None,
         };
-        let ours = runner.run(Side::Ours, &row.ours, row.our_time())?;
+        let ours = sides.run(Side::Ours, &row.ours, row.our_time())?;
         for column in &mut columns {
             column.add(&ours, reference.as_ref().unwrap_or(&ours))?;
         }

@@ -2,12 +2,12 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use millpond_compare::machine::Machine;
+use millpond_compare::stats::Spread;
 use serde_json::{Value, json};
 
-use crate::machine::Machine;
 use crate::measure::{Measured, Outcome};
 use crate::rows::{Ask, Reference, Unit};
-use crate::stats::Spread;
 
 /// Between two probes of one run, a factor this large means that the machine itself changed.
 const STEADY: f64 = 1.5;

@@ -3,7 +3,7 @@
 
 use std::mem::MaybeUninit;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use iceoryx2::node::Node;
 use iceoryx2::port::listener::Listener;
 use iceoryx2::port::notifier::Notifier;
@@ -15,42 +15,188 @@ use iceoryx2::prelude::{
 use iceoryx2::sample_mut::SampleMut;
 use iceoryx2::sample_mut_uninit::SampleMutUninit;
 use iceoryx2::service::port_factory::{event, publish_subscribe};
+use millpond_compare::library::{self, Library, Message, Shape, Wait, poll};
 
-use crate::arena::ArenaName;
-use crate::side::meet;
+use crate::arena::{Arena, ArenaName};
 
 /// The single-threaded service between processes: faster than `ipc_threadsafe`.
-pub type Ipc = ipc::Service;
+type Ipc = ipc::Service;
 /// A payload is a slice of words and not of bytes, so that it is aligned for reading and writing
 /// words. (Asking for an alignment on a slice of bytes makes iceoryx2 0.10 pad every single byte.)
-pub type Publisher = iceoryx2::port::publisher::Publisher<Ipc, [u64], ()>;
-/// The receiving end for [`Publisher`].
-pub type Subscriber = iceoryx2::port::subscriber::Subscriber<Ipc, [u64], ()>;
+type Publisher = iceoryx2::port::publisher::Publisher<Ipc, [u64], ()>;
+type Subscriber = iceoryx2::port::subscriber::Subscriber<Ipc, [u64], ()>;
 /// A sample taken but not written yet.
-pub type Loan = SampleMutUninit<Ipc, [MaybeUninit<u64>], ()>;
+type Loan = SampleMutUninit<Ipc, [MaybeUninit<u64>], ()>;
 /// A sample ready to be sent.
-pub type Message = SampleMut<Ipc, [u64], ()>;
+type Sample = SampleMut<Ipc, [u64], ()>;
+/// A sample that was received.
+type Received = iceoryx2::sample::Sample<Ipc, [u64], ()>;
 type Topic = publish_subscribe::PortFactory<Ipc, [u64], ()>;
 type Bell = event::PortFactory<Ipc>;
 
-/// The sizes of one stream of messages.
-#[derive(Debug, Clone, Copy)]
-pub struct Shape {
-    /// Words in a payload.
-    pub words: usize,
-    /// Messages a subscriber's buffer holds.
-    pub depth: usize,
-    /// Messages a subscriber may hold on to at once.
-    pub held: usize,
-    /// Subscribers there will be. iceoryx2 walks over all possible ones for each message, so no more
-    /// than needed are asked for.
-    pub subscribers: usize,
-    /// Whether a full buffer loses its oldest message, instead of holding the sender up.
-    pub overflow: bool,
+/// iceoryx2, as one process uses it.
+pub struct Iceoryx2(Node<Ipc>);
+
+impl Library for Iceoryx2 {
+    const NAME: &'static str = "iceoryx2";
+    const COPIES: bool = false;
+    const WAIT: Wait = Wait::Spin;
+    const CROWDED: Wait = Wait::Yield;
+    type Place = Arena;
+    type Sender = Sender;
+    type Receiver = Receiver;
+
+    fn version() -> String {
+        library::locked_version(include_str!("../../../Cargo.lock"), "iceoryx2")
+    }
+
+    fn place(_shape: &Shape, _topics: usize) -> Result<(Arena, String)> {
+        let arena = Arena::create()?;
+        let name = serde_json::to_string(arena.name())?;
+        Ok((arena, name))
+    }
+
+    fn join(place: &str) -> Result<Self> {
+        Ok(Self(node(&serde_json::from_str(place)?)?))
+    }
+
+    fn sender(&self, name: &str, shape: &Shape) -> Result<Sender> {
+        let publisher = publisher(&topic(&self.0, name, shape)?, shape)?;
+        let bell = match shape.wait {
+            Wait::Block => Some(notifier(&bell(&self.0, name)?)?),
+            _ => None,
+        };
+        Ok(Sender {
+            publisher,
+            bell,
+            words: shape.words,
+            receivers: shape.receivers,
+            ahead: None,
+            kept: None,
+        })
+    }
+
+    fn receiver(&self, name: &str, _index: usize, shape: &Shape) -> Result<Receiver> {
+        let subscriber = subscriber(&topic(&self.0, name, shape)?)?;
+        let bell = match shape.wait {
+            Wait::Block => Some(listener(&bell(&self.0, name)?)?),
+            _ => None,
+        };
+        Ok(Receiver { subscriber, bell, wait: shape.wait, held: Vec::new() })
+    }
+
+    fn clean_up_dead(&self) -> Option<()> {
+        self.0.try_cleanup_dead_nodes();
+        Some(())
+    }
+}
+
+/// A publisher, and the notifier that wakes a sleeping subscriber.
+pub struct Sender {
+    publisher: Publisher,
+    bell: Option<Notifier<Ipc>>,
+    words: usize,
+    receivers: usize,
+    /// The sample for the next message, if it is taken already.
+    ahead: Option<Loan>,
+    kept: Option<Loan>,
+}
+
+impl Sender {
+    #[inline(always)]
+    fn deliver(&self, sample: Sample) -> Result<()> {
+        let receivers = sample.send()?;
+        ensure!(receivers == self.receivers, "a message went to {receivers} of {} receivers", self.receivers);
+        if let Some(bell) = &self.bell {
+            bell.notify().context("cannot ring the bell")?;
+        }
+        Ok(())
+    }
+}
+
+impl library::Sender for Sender {
+    #[inline(always)]
+    fn send(&mut self, message: Message) -> Result<()> {
+        let sample = match self.ahead.take() {
+            Some(sample) => sample,
+            None => loan(&self.publisher, self.words)?,
+        };
+        self.deliver(written(sample, message))
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        self.ahead = Some(loan(&self.publisher, self.words)?);
+        Ok(())
+    }
+
+    /// iceoryx2 connects a publisher and a subscriber only when each of them next looks for the other, and a publisher drops
+    /// what it sends to a full buffer that nobody has connected to yet.
+    fn settle(&mut self) -> Result<()> {
+        self.publisher.update_connections().context("cannot connect the publisher")
+    }
+
+    #[inline(always)]
+    fn take(&mut self) -> Result<()> {
+        std::hint::black_box(loan(&self.publisher, self.words)?);
+        Ok(())
+    }
+
+    fn keep(&mut self) -> Result<bool> {
+        self.kept = Some(loan(&self.publisher, self.words)?);
+        Ok(true)
+    }
+}
+
+/// A subscriber, and the listener it sleeps on.
+pub struct Receiver {
+    subscriber: Subscriber,
+    bell: Option<Listener<Ipc>>,
+    wait: Wait,
+    held: Vec<Received>,
+}
+
+impl Receiver {
+    #[inline(always)]
+    fn take(&self) -> Result<Received> {
+        poll(self.wait, || {
+            if let Some(bell) = &self.bell {
+                bell.blocking_wait(|_| {}).context("cannot wait for the bell")?;
+            }
+            Ok(self.subscriber.receive()?)
+        })
+    }
+}
+
+impl library::Receiver for Receiver {
+    type Sender = Sender;
+
+    #[inline(always)]
+    fn receive<R>(&mut self, read: impl FnOnce(&[u64]) -> R) -> Result<R> {
+        Ok(read(self.take()?.payload()))
+    }
+
+    /// A sample belongs to the publisher that loaned it: another one can only send a copy.
+    fn forward(&mut self, to: &mut Sender) -> Result<u64> {
+        let received = self.take()?;
+        let first = received.payload().first().copied().context("an empty message came")?;
+        let copy = loan(&to.publisher, to.words)?.write_from_slice(received.payload());
+        to.deliver(copy)?;
+        Ok(first)
+    }
+
+    fn hold(&mut self) -> Result<()> {
+        let sample = self.take()?;
+        self.held.push(sample);
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        self.subscriber.update_connections().context("cannot connect the subscriber")
+    }
 }
 
 /// Joins the iceoryx2 system of this run.
-pub fn node(arena: &ArenaName) -> Result<Node<Ipc>> {
+fn node(arena: &ArenaName) -> Result<Node<Ipc>> {
     set_log_level(LogLevel::Error);
     NodeBuilder::new()
         .config(&arena.config()?)
@@ -61,23 +207,23 @@ pub fn node(arena: &ArenaName) -> Result<Node<Ipc>> {
 }
 
 /// Opens the topic `name`, or makes it if the other process was slower.
-pub fn topic(node: &Node<Ipc>, name: &str, shape: Shape) -> Result<Topic> {
+fn topic(node: &Node<Ipc>, name: &str, shape: &Shape) -> Result<Topic> {
     node.service_builder(&service_name(name)?)
         .publish_subscribe::<[u64]>()
         .max_publishers(1)
-        .max_subscribers(shape.subscribers)
-        .max_nodes(shape.subscribers + 2)
+        .max_subscribers(shape.receivers)
+        .max_nodes(shape.receivers + 2)
         .history_size(0)
         .subscriber_max_buffer_size(shape.depth)
         .subscriber_max_borrowed_samples(shape.held)
-        .enable_safe_overflow(shape.overflow)
+        .enable_safe_overflow(shape.upstream)
         .open_or_create()
         .with_context(|| format!("cannot open the topic `{name}`"))
 }
 
 /// The sending end of `topic`. Unless messages may be lost, it blocks in `send` while a subscriber's
 /// buffer is full.
-pub fn publisher(topic: &Topic, shape: Shape) -> Result<Publisher> {
+fn publisher(topic: &Topic, shape: &Shape) -> Result<Publisher> {
     topic
         .publisher_builder()
         .initial_max_slice_len(shape.words)
@@ -89,28 +235,12 @@ pub fn publisher(topic: &Topic, shape: Shape) -> Result<Publisher> {
 }
 
 /// A receiving end of `topic`.
-pub fn subscriber(topic: &Topic) -> Result<Subscriber> {
+fn subscriber(topic: &Topic) -> Result<Subscriber> {
     topic.subscriber_builder().create().context("cannot create the subscriber")
 }
 
-/// Brings this side's ports together with those of the other sides. After this no message is lost:
-/// iceoryx2 connects a publisher and a subscriber only when each of them next looks for the other,
-/// and a publisher drops what it sends to a full buffer that nobody has connected to yet.
-pub fn connect(publisher: Option<&Publisher>, subscriber: Option<&Subscriber>) -> Result<()> {
-    // Until every side has made its ports ...
-    meet()?;
-    if let Some(publisher) = publisher {
-        publisher.update_connections().context("cannot connect the publisher")?;
-    }
-    if let Some(subscriber) = subscriber {
-        subscriber.update_connections().context("cannot connect the subscriber")?;
-    }
-    // ... and until every side has seen those of the others.
-    meet()
-}
-
 /// Opens the event service `name`, which wakes a sleeping process.
-pub fn bell(node: &Node<Ipc>, name: &str) -> Result<Bell> {
+fn bell(node: &Node<Ipc>, name: &str) -> Result<Bell> {
     node.service_builder(&service_name(name)?)
         .event()
         .max_notifiers(1)
@@ -122,39 +252,39 @@ pub fn bell(node: &Node<Ipc>, name: &str) -> Result<Bell> {
 }
 
 /// The ringing end of `bell`.
-pub fn notifier(bell: &Bell) -> Result<Notifier<Ipc>> {
+fn notifier(bell: &Bell) -> Result<Notifier<Ipc>> {
     bell.notifier_builder().create().context("cannot create the notifier")
 }
 
 /// The sleeping end of `bell`.
-pub fn listener(bell: &Bell) -> Result<Listener<Ipc>> {
+fn listener(bell: &Bell) -> Result<Listener<Ipc>> {
     bell.listener_builder().create().context("cannot create the listener")
 }
 
 /// Takes a sample to write a message into.
-pub fn loan(publisher: &Publisher, words: usize) -> Result<Loan> {
+fn loan(publisher: &Publisher, words: usize) -> Result<Loan> {
     publisher.loan_slice_uninit(words).context("cannot loan a sample")
 }
 
-/// Writes the first word of a sample only. The rest keeps what it held before.
-#[expect(unsafe_code, reason = "iceoryx2 has no safe way to send a slice that was not written in full")]
-pub fn with_first_word(mut sample: Loan, first: u64) -> Message {
-    if let Some(word) = sample.payload_mut().first_mut() {
-        word.write(first);
+/// Writes a message into a sample: its first word only, where the rest keeps what it held before, or every word, with the same
+/// loop as everybody here.
+#[inline(always)]
+#[expect(
+    unsafe_code,
+    reason = "iceoryx2 has no safe way to send a slice that was not written in full, or by a loop of one's own"
+)]
+fn written(mut sample: Loan, message: Message) -> Sample {
+    let words = sample.payload_mut();
+    if message.fill {
+        for (word, i) in words.iter_mut().zip(0..) {
+            word.write(message.sequence.wrapping_add(i));
+        }
+    } else if let Some(word) = words.first_mut() {
+        word.write(message.sequence);
     }
     // SAFETY: the payload lies in a shared memory object, which the system hands out filled with
-    // zeroes: each of its words holds either that zero or what an earlier message stored there. So
+    // zeroes: each of its words holds either that zero or what this or an earlier message stored there. So
     // every word is initialised, and every bit pattern is a valid `u64`.
-    unsafe { sample.assume_init() }
-}
-
-/// Writes every word of a sample: `first`, `first + 1` and so on, with the same loop as Millpond's benchmark.
-#[expect(unsafe_code, reason = "iceoryx2 has no safe way to write a slice with a loop of one's own")]
-pub fn filled(mut sample: Loan, first: u64) -> Message {
-    for (word, i) in sample.payload_mut().iter_mut().zip(0..) {
-        word.write(first.wrapping_add(i));
-    }
-    // SAFETY: the loop has written each word of the payload.
     unsafe { sample.assume_init() }
 }
 

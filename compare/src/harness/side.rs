@@ -10,13 +10,14 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::message::{GO, Role, Said, Task};
-use crate::stuck::{self, Point};
-use crate::{alloc, latency, stream};
+use super::kill::Point;
+use super::message::{GO, Role, Said, Task};
+use super::{alloc, chain, connections, kill, latency, stream};
+use crate::library::{Library, Receiver as _, Sender as _};
 
 /// Plays the part described by `task` and tells the parent how it went.
-pub fn run(task: &str) -> ExitCode {
-    let said = match play(task) {
+pub(super) fn run<L: Library>(task: &str) -> ExitCode {
+    let said = match play::<L>(task) {
         Ok(result) => Said::Done(result),
         Err(error) => Said::Failed(format!("{error:#}")),
     };
@@ -28,28 +29,30 @@ pub fn run(task: &str) -> ExitCode {
     }
 }
 
-fn play(task: &str) -> Result<Value> {
+fn play<L: Library>(task: &str) -> Result<Value> {
     let task: Task = serde_json::from_str(task).context("the task is not one of this program's")?;
     end_with(task.parent)?;
     if let Some(core) = task.core {
         pin(core)?;
     }
-    let arena = &task.arena;
+    let place = &task.place;
     match task.role {
-        Role::Ping(plan) => value(latency::ping(arena, plan)?),
-        Role::Pong(plan) => value(latency::pong(arena, plan)?),
-        Role::Produce(plan) => value(stream::produce(arena, plan)?),
-        Role::Consume(plan) => value(stream::consume(arena, plan)?),
-        Role::Loan(plan) => value(alloc::loan(arena, plan)?),
-        Role::StuckPublisher(plan) => value(stuck::publish(arena, plan)?),
-        Role::StuckSubscriber(plan) => value(stuck::hold(arena, plan)?),
-        Role::Cleaner => value(stuck::clean(arena)?),
+        Role::Ping(plan) => value(latency::ping::<L>(place, plan)?),
+        Role::Pong(plan) => value(latency::pong::<L>(place, plan)?),
+        Role::Produce(plan) => value(stream::produce::<L>(place, plan)?),
+        Role::Consume(plan, index) => value(stream::consume::<L>(place, plan, index)?),
+        Role::Loan(plan) => value(alloc::loan::<L>(place, plan)?),
+        Role::Ends(plan) => value(chain::ends::<L>(place, plan)?),
+        Role::Stage(plan, index) => value(chain::stage::<L>(place, plan, index)?),
+        Role::Many(plan, sending) => value(connections::open::<L>(place, plan, sending)?),
+        Role::Kill(plan, part) => value(kill::play::<L>(place, plan, part)?),
+        Role::Cleaner => value(kill::clean::<L>(place)?),
     }
 }
 
 /// Waits until every child of the run got here. The parent passes the word, so that no side has to
 /// poll for the other while the ports connect.
-pub fn meet() -> Result<()> {
+pub(super) fn meet() -> Result<()> {
     say(&Said::Ready)?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line).context("cannot hear the parent process")?;
@@ -60,7 +63,7 @@ pub fn meet() -> Result<()> {
 }
 
 /// Tells the parent that `point` was reached.
-pub fn note(point: Point) -> Result<()> {
+pub(super) fn note(point: Point) -> Result<()> {
     say(&Said::Note(point))
 }
 
@@ -83,6 +86,20 @@ fn end_with(parent: u32) -> Result<()> {
         bail!("the parent process ended");
     }
     Ok(())
+}
+
+/// Brings this process's ends together with those of the others. After this no message is lost.
+pub(super) fn connect<L: Library>(senders: &mut [L::Sender], receivers: &mut [L::Receiver]) -> Result<()> {
+    // Until every side has opened its ends ...
+    meet()?;
+    for sender in senders {
+        sender.settle()?;
+    }
+    for receiver in receivers {
+        receiver.settle()?;
+    }
+    // ... and until every side has found those of the others.
+    meet()
 }
 
 fn pin(core: usize) -> Result<()> {

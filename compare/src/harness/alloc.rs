@@ -1,49 +1,50 @@
-//! Taking a sample and giving it back unsent.
+//! Taking a buffer and giving it back unsent.
 
-use std::hint;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::arena::ArenaName;
-use crate::message::{self, Role};
-use crate::parent::Parent;
-use crate::ports::{self, Shape};
-use crate::timing::{BATCH, WARM_UP};
+use super::message::{self, Role};
+use super::parent::Parent;
+use super::timing::{BATCH, WARM_UP};
+use crate::library::{Library, Sender, Shape};
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Plan {
+pub(super) struct Plan {
     /// Words in a payload.
-    pub words: usize,
+    pub(super) words: usize,
     /// How long to measure.
-    pub time: Duration,
+    pub(super) time: Duration,
 }
 
 /// What was measured.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Cycle {
+pub(super) struct Cycle {
     ns_per_cycle: f64,
     cycles: u64,
 }
 
 /// Measures in a child process.
-pub fn measure(plan: Plan) -> Result<Cycle> {
-    let mut parent = Parent::new(plan.time)?;
+pub(super) fn measure<L: Library>(plan: Plan) -> Result<Cycle> {
+    let mut parent = Parent::<L>::new(plan.time, &shape::<L>(plan), 1)?;
     parent.start(Role::Loan(plan), None)?;
     let result = parent.finish()?.into_iter().next().context("the result is missing")?;
     message::result(result)
 }
 
-/// Takes and gives back. There is no subscriber, so iceoryx2 has none to look for returned samples at.
-pub fn loan(arena: &ArenaName, plan: Plan) -> Result<Cycle> {
-    let shape = Shape { words: plan.words, depth: 1, held: 1, subscribers: 1, overflow: false };
-    let node = ports::node(arena)?;
-    let publisher = ports::publisher(&ports::topic(&node, "alloc", shape)?, shape)?;
-    let batch = || -> Result<()> {
+fn shape<L: Library>(plan: Plan) -> Shape {
+    Shape::pair(plan.words, 1, L::WAIT)
+}
+
+/// Takes and gives back. There is no receiver, so the library has none to look for returned buffers at.
+pub(super) fn loan<L: Library>(place: &str, plan: Plan) -> Result<Cycle> {
+    let library = L::join(place)?;
+    let mut sender = library.sender("alloc", &shape::<L>(plan))?;
+    let mut batch = || -> Result<()> {
         for _ in 0..BATCH {
-            hint::black_box(ports::loan(&publisher, plan.words)?);
+            sender.take()?;
         }
         Ok(())
     };

@@ -1,9 +1,6 @@
 //! What the measurements agree on.
 
-use std::time::Duration;
-
-/// How long a measurement runs before it counts: page faults, caches, processor frequency.
-pub const WARM_UP: Duration = Duration::from_millis(200);
+pub use crate::library::WARM_UP;
 
 /// The sequence number that ends a stream. No stream gets this far by counting.
 pub const END: u64 = u64::MAX;

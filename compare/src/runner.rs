@@ -2,18 +2,19 @@
 
 use std::fmt;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use millpond_compare::signals::{self, Interrupted};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value};
 
-/// Time a run may take beyond what it measures. `peer-iceoryx2` gives up a little earlier by itself,
+use crate::signals::{self, Interrupted};
+
+/// Time a run may take beyond what it measures. A peer's program gives up a little earlier by itself,
 /// and says why.
 const SLACK: Duration = Duration::from_secs(45);
 /// What a run that counts, instead of measuring for a time, may take before that.
@@ -24,18 +25,9 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The object a program printed.
 pub type Object = Map<String, Value>;
 
-/// One of the two sides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    Ours,
-    Peer,
-}
-
-/// Runs the programs of both sides.
+/// Runs programs, one at a time.
 #[derive(Debug)]
 pub struct Runner {
-    millpond: PathBuf,
-    peer: PathBuf,
     events: Receiver<Event>,
     sender: Sender<Event>,
     runs: u64,
@@ -65,50 +57,46 @@ impl fmt::Debug for Event {
 }
 
 impl Runner {
-    /// A runner for these two programs.
-    pub fn new(millpond: PathBuf, peer: PathBuf) -> Result<Self> {
+    /// A runner; from now on a signal that asks this program to stop ends the run.
+    ///
+    /// # Errors
+    ///
+    /// Fails when signals cannot be watched.
+    pub fn new() -> Result<Self> {
         let (sender, events) = mpsc::channel();
         signals::forward(sender.clone(), Event::Stop).context("cannot watch for signals")?;
-        Ok(Self { millpond, peer, events, sender, runs: 0 })
+        Ok(Self { events, sender, runs: 0 })
     }
 
-    /// The command line for `arguments`, as printed and as run.
-    pub fn command_line(&self, side: Side, arguments: &[String], time: Option<Duration>) -> Vec<String> {
-        let mut line = vec![self.program(side).display().to_string()];
-        line.extend_from_slice(arguments);
-        if let Some(time) = time {
-            line.extend(["--seconds".into(), time.as_secs_f64().to_string()]);
-        }
-        line.push("--json".into());
-        line
-    }
-
-    /// Runs a program and gives the object it printed.
-    pub fn run(&mut self, side: Side, arguments: &[String], time: Option<Duration>) -> Result<Object> {
-        let line = self.command_line(side, arguments, time);
+    /// Runs a command line and gives the object it printed. `time`: what it is expected to take; `None`: it counts.
+    ///
+    /// # Errors
+    ///
+    /// Fails when the program cannot be run, does not end in time, fails, or prints something else, and with [`Interrupted`] when
+    /// this program is asked to stop.
+    pub fn run(&mut self, line: &[String], time: Option<Duration>) -> Result<Object> {
         let shown = line.join(" ");
-        let outcome = self.run_line(side, &line[1..], time.unwrap_or(COUNTED));
-        outcome.with_context(|| format!("`{shown}`"))
+        let object = self.output(line, time).and_then(|out| match serde_json::from_str(out.trim()) {
+            Ok(Value::Object(object)) => Ok(object),
+            Ok(_) | Err(_) => bail!("it printed no JSON object but: {}", out.trim()),
+        });
+        object.with_context(|| format!("`{shown}`"))
     }
 
-    fn run_line(&mut self, side: Side, arguments: &[String], time: Duration) -> Result<Object> {
+    /// As [`run`](Self::run), for a program that prints something else than an object.
+    ///
+    /// # Errors
+    ///
+    /// As `run`.
+    pub fn output(&mut self, line: &[String], time: Option<Duration>) -> Result<String> {
+        let (program, arguments) = line.split_first().context("there is no program to run")?;
         self.runs += 1;
-        let mut running = self.start(self.program(side), arguments)?;
-        let (out, err) = self.outputs(Instant::now() + time + SLACK)?;
+        let mut running = self.start(Path::new(program), arguments)?;
+        let (out, err) = self.outputs(Instant::now() + time.unwrap_or(COUNTED) + SLACK)?;
         let status = running.wait()?;
         let err = err.trim();
         ensure!(status.success(), "{status}: {}", if err.is_empty() { "it did not say why" } else { err });
-        match serde_json::from_str(out.trim()) {
-            Ok(Value::Object(object)) => Ok(object),
-            Ok(_) | Err(_) => bail!("it printed no JSON object but: {}", out.trim()),
-        }
-    }
-
-    fn program(&self, side: Side) -> &Path {
-        match side {
-            Side::Ours => &self.millpond,
-            Side::Peer => &self.peer,
-        }
+        Ok(out)
     }
 
     fn start(&self, program: &Path, arguments: &[String]) -> Result<Running> {

@@ -1,44 +1,50 @@
 //! Throughput: one process sends a lossless stream to one or several others.
 
 use std::hint;
-use std::thread;
+use std::slice;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::arena::ArenaName;
-use crate::message::{self, Role};
-use crate::parent::Parent;
-use crate::ports::{self, Shape};
-use crate::timing::{BATCH, END, WARM_UP};
+use super::message::{self, Role};
+use super::parent::Parent;
+use super::side::connect;
+use super::timing::{BATCH, END, WARM_UP};
+use crate::library::{Library, Message, Receiver, Sender, Shape};
 
 /// The topic of the stream.
 const TOPIC: &str = "stream";
+/// Messages handed over in one go hold about this much together, where the library can hand over several.
+const BATCH_BYTES: usize = 8192;
 
 /// What to measure.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub struct Plan {
+pub(super) struct Plan {
     /// Words in a payload.
-    pub words: usize,
+    pub(super) words: usize,
     /// Messages a consumer's buffer holds.
-    pub depth: usize,
+    pub(super) depth: usize,
     /// Processes that receive the stream.
-    pub consumers: usize,
+    pub(super) consumers: usize,
     /// Whether the producer writes every word, and not only the first.
-    pub fill: bool,
+    pub(super) fill: bool,
     /// Whether a consumer reads every word, and not only the first.
-    pub touch: bool,
-    /// Whether a consumer that finds nothing lets others run: needed when there are more processes
-    /// than cores.
-    pub polite: bool,
+    pub(super) touch: bool,
+    /// Whether there are more processes than cores.
+    pub(super) crowded: bool,
     /// How long to measure.
-    pub time: Duration,
+    pub(super) time: Duration,
 }
 
 impl Plan {
-    fn shape(&self) -> Shape {
-        Shape { words: self.words, depth: self.depth, held: 1, subscribers: self.consumers, overflow: false }
+    fn shape<L: Library>(&self) -> Shape {
+        let wait = if self.crowded { L::CROWDED } else { L::WAIT };
+        Shape { receivers: self.consumers, ..Shape::pair(self.words, self.depth, wait) }
+    }
+
+    fn batch(&self) -> u64 {
+        (BATCH_BYTES / (self.words * size_of::<u64>())).clamp(1, (self.depth / 2).max(1)) as u64
     }
 }
 
@@ -53,7 +59,7 @@ struct Received {
 
 /// What was measured. Each message counts once, however many consumers it went to.
 #[derive(Debug, Serialize)]
-pub struct Throughput {
+pub(super) struct Throughput {
     messages_per_s: f64,
     bytes_per_s: f64,
     consumers: usize,
@@ -64,12 +70,12 @@ pub struct Throughput {
 }
 
 /// Measures in child processes: the producer on the first of `cores`, the consumers on the others.
-pub fn measure(plan: Plan, cores: &[Option<usize>]) -> Result<Throughput> {
-    let mut parent = Parent::new(plan.time)?;
+pub(super) fn measure<L: Library>(plan: Plan, cores: &[Option<usize>]) -> Result<Throughput> {
+    let mut parent = Parent::<L>::new(plan.time, &plan.shape::<L>(), 1)?;
     let mut cores = cores.iter().copied();
     parent.start(Role::Produce(plan), cores.next().flatten())?;
-    for _ in 0..plan.consumers {
-        parent.start(Role::Consume(plan), cores.next().flatten())?;
+    for index in 0..plan.consumers {
+        parent.start(Role::Consume(plan, index), cores.next().flatten())?;
     }
 
     let mut results = parent.finish()?.into_iter();
@@ -95,70 +101,65 @@ pub fn measure(plan: Plan, cores: &[Option<usize>]) -> Result<Throughput> {
 }
 
 /// The sending side. Gives the number of messages sent.
-pub fn produce(arena: &ArenaName, plan: Plan) -> Result<u64> {
-    let node = ports::node(arena)?;
-    let publisher = ports::publisher(&ports::topic(&node, TOPIC, plan.shape())?, plan.shape())?;
-    ports::connect(Some(&publisher), None)?;
+pub(super) fn produce<L: Library>(place: &str, plan: Plan) -> Result<u64> {
+    let library = L::join(place)?;
+    let mut sender = library.sender(TOPIC, &plan.shape::<L>())?;
+    connect::<L>(slice::from_mut(&mut sender), &mut [])?;
 
+    let batch = plan.batch();
     let end = Instant::now() + WARM_UP + plan.time;
     let mut sequence = 0;
     while Instant::now() < end {
-        for _ in 0..BATCH {
-            let sample = ports::loan(&publisher, plan.words)?;
-            let message = if plan.fill {
-                ports::filled(sample, sequence)
-            } else {
-                ports::with_first_word(sample, sequence)
-            };
-            let receivers = message.send()?;
-            ensure!(receivers == plan.consumers, "message {sequence} went to {receivers} consumers");
-            sequence += 1;
+        for _ in 0..BATCH / batch.min(BATCH) {
+            sender.send_many(sequence, batch, plan.fill)?;
+            sequence += batch;
         }
     }
-    let receivers = ports::with_first_word(ports::loan(&publisher, plan.words)?, END).send()?;
-    ensure!(receivers == plan.consumers, "the end of the stream went to {receivers} consumers");
+    sender.send(Message { sequence: END, fill: false })?;
+    // Whatever still has to go out does so before this process ends.
+    drop(sender);
     Ok(sequence)
 }
 
 /// The receiving side: checks that nothing is missing, and measures once it is warm.
-pub fn consume(arena: &ArenaName, plan: Plan) -> Result<impl Serialize> {
-    let node = ports::node(arena)?;
-    let subscriber = ports::subscriber(&ports::topic(&node, TOPIC, plan.shape())?)?;
-    ports::connect(None, Some(&subscriber))?;
+pub(super) fn consume<L: Library>(place: &str, plan: Plan, index: usize) -> Result<impl Serialize> {
+    let library = L::join(place)?;
+    let mut receiver = library.receiver(TOPIC, index, &plan.shape::<L>())?;
+    connect::<L>(&mut [], slice::from_mut(&mut receiver))?;
 
     let warm = Instant::now() + WARM_UP;
     let mut counting_since = None;
     let mut expected: u64 = 0;
+    let mut ended = false;
     let (mut lowest, mut highest) = (usize::MAX, 0);
-    loop {
-        let Some(sample) = subscriber.receive()? else {
-            if plan.polite {
-                thread::yield_now()
-            } else {
-                hint::spin_loop()
-            }
-            continue;
-        };
-        let words = sample.payload();
-        let first = words.first().copied().context("an empty message came")?;
-        if first == END {
-            break;
-        }
-        let address = words.as_ptr().addr();
-        (lowest, highest) = (lowest.min(address), highest.max(address));
-        ensure!(first == expected, "message {first} came instead of {expected}");
-        if plan.touch {
-            let sum = words.iter().fold(0, |sum: u64, word| sum.wrapping_add(*word));
-            if plan.fill {
-                ensure!(sum == sum_of_run(first, words.len()), "message {first} came damaged");
-            } else {
-                hint::black_box(sum);
-            }
-        }
-        drop(sample);
-        expected += 1;
-        if counting_since.is_none() && expected.is_multiple_of(BATCH) && Instant::now() >= warm {
-            counting_since = Some((Instant::now(), expected));
+    let mut checked = 0;
+    while !ended {
+        receiver.receive_some(
+            #[inline(always)]
+            |words| {
+                let first = words.first().copied().context("an empty message came")?;
+                if first == END {
+                    ended = true;
+                    return Ok(());
+                }
+                let address = words.as_ptr().addr();
+                (lowest, highest) = (lowest.min(address), highest.max(address));
+                ensure!(first == expected, "message {first} came instead of {expected}");
+                if plan.touch {
+                    let sum = words.iter().fold(0, |sum: u64, word| sum.wrapping_add(*word));
+                    if plan.fill {
+                        ensure!(sum == sum_of_run(first, words.len()), "message {first} came damaged");
+                    } else {
+                        hint::black_box(sum);
+                    }
+                }
+                expected += 1;
+                Ok(())
+            },
+        )?;
+        if counting_since.is_none() && expected - checked >= BATCH {
+            checked = expected;
+            counting_since = (Instant::now() >= warm).then(|| (Instant::now(), expected));
         }
     }
 

@@ -30,6 +30,7 @@ pub struct Probe {
 
 impl Probe {
     /// A probe between these two cores. It measures nothing unless they are two different ones.
+    #[must_use]
     pub fn new(cores: [usize; 2]) -> Self {
         let usable = cores[0] != cores[1] && cores.iter().all(|core| *core < CpuSet::MAX_CPU);
         Self { cores: usable.then_some(cores), handoffs_ns: Vec::new() }
@@ -41,6 +42,7 @@ impl Probe {
     }
 
     /// What was found.
+    #[must_use]
     pub fn spread(&self) -> Option<Spread> {
         Spread::of(self.handoffs_ns.clone())
     }

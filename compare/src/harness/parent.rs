@@ -1,7 +1,7 @@
 //! The parent process of a measurement: starts one child per side, brings them together, collects
 //! their results, and ends them on every way out.
 //!
-//! The parent itself never joins the iceoryx2 system and sleeps while the children work.
+//! The parent itself takes no part in what is measured and sleeps while the children work.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{self, Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -10,20 +10,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use millpond_compare::signals::{self, Interrupted};
 use serde_json::Value;
 
-use crate::arena::Arena;
-use crate::message::{GO, Role, Said, Task};
+use super::message::{GO, Role, Said, Task};
+use crate::library::{Library, Shape};
+use crate::signals::{self, Interrupted};
 
 /// Time a run may take beyond what it was asked to measure: starting, connecting, warming up.
 const SLACK: Duration = Duration::from_secs(30);
 
 /// Something the parent has to react to.
 #[derive(Debug)]
-pub enum Event {
-    /// A child said something.
-    Said(usize, Said),
+pub(super) enum Event {
+    /// A child said something, and was heard at this moment.
+    Said(usize, Said, Instant),
     /// A child's output ended: the process is gone.
     Gone(usize),
     /// A signal asks the program to stop.
@@ -31,41 +31,44 @@ pub enum Event {
 }
 
 /// The children of a run.
-#[derive(Debug)]
-pub struct Parent {
-    // Declared before the arena: fields are dropped in this order, so the children are dead before
+pub(super) struct Parent<L: Library> {
+    // Declared before the place: fields are dropped in this order, so the children are dead before
     // their files are removed.
     sides: Vec<Side>,
     events: Receiver<Event>,
     sender: Sender<Event>,
     deadline: Instant,
-    arena: Arena,
+    place: String,
+    _place: L::Place,
 }
 
-impl Parent {
-    /// Prepares a run that measures for `time`.
-    pub fn new(time: Duration) -> Result<Self> {
+impl<L: Library> Parent<L> {
+    /// Prepares a run of `topics` topics of this shape that measures for `time`.
+    pub(super) fn new(time: Duration, shape: &Shape, topics: usize) -> Result<Self> {
         let (sender, events) = mpsc::channel();
         signals::forward(sender.clone(), Event::Stop).context("cannot watch for signals")?;
-        let arena = Arena::create()?;
-        Ok(Self { sides: Vec::new(), events, sender, deadline: Instant::now() + time + SLACK, arena })
+        let (guard, place) = L::place(shape, topics)?;
+        let deadline = Instant::now() + time + SLACK;
+        Ok(Self { sides: Vec::new(), events, sender, deadline, place, _place: guard })
     }
 
     /// Starts a child and gives its number, counted from 0.
-    pub fn start(&mut self, role: Role, core: Option<usize>) -> Result<usize> {
-        let task = Task { parent: process::id(), arena: self.arena.name().clone(), core, role };
+    pub(super) fn start(&mut self, role: Role, core: Option<usize>) -> Result<usize> {
+        let task = Task { parent: process::id(), place: self.place.clone(), core, role };
         let number = self.sides.len();
         let side = Side::start(&task, number, self.sender.clone())?;
         self.sides.push(side);
         Ok(number)
     }
 
-    /// Kills a child the hard way, as a crash would.
-    pub fn kill(&mut self, number: usize) -> Result<()> {
+    /// Kills a child the hard way, as a crash would; gives the moment of that.
+    pub(super) fn kill(&mut self, number: usize) -> Result<Instant> {
         let side = self.sides.get_mut(number).ok_or_else(|| anyhow!("there is no side {number}"))?;
+        let killed = Instant::now();
         side.child.kill().context("cannot kill a side")?;
         side.child.wait().context("cannot await a killed side")?;
-        Ok(())
+        side.killed = true;
+        Ok(killed)
     }
 
     /// Waits for the next event, at most until `until`: `None` when nothing happened.
@@ -73,11 +76,18 @@ impl Parent {
     /// # Errors
     ///
     /// Fails when a signal asks to stop, or a child gave up.
-    pub fn next(&self, until: Instant) -> Result<Option<Event>> {
+    pub(super) fn next(&self, until: Instant) -> Result<Option<Event>> {
+        match self.listen(until)? {
+            Some(Event::Said(number, Said::Failed(why), _)) => bail!("side {number} failed: {why}"),
+            event => Ok(event),
+        }
+    }
+
+    /// As [`next`](Self::next), for a run in which a child may give up.
+    pub(super) fn listen(&self, until: Instant) -> Result<Option<Event>> {
         let wait = until.min(self.deadline).saturating_duration_since(Instant::now());
         match self.events.recv_timeout(wait) {
             Ok(Event::Stop(interrupted)) => Err(interrupted.into()),
-            Ok(Event::Said(number, Said::Failed(why))) => bail!("side {number} failed: {why}"),
             Ok(event) => Ok(Some(event)),
             Err(RecvTimeoutError::Timeout) if Instant::now() >= self.deadline => {
                 bail!("the measurement did not end in time")
@@ -88,28 +98,28 @@ impl Parent {
     }
 
     /// Lets every child that is ready go on, once all of them are. Gives whether they went.
-    pub fn mark_ready(&mut self, number: usize) -> Result<bool> {
+    pub(super) fn mark_ready(&mut self, number: usize) -> Result<bool> {
         if let Some(side) = self.sides.get_mut(number) {
             side.ready = true;
         }
-        if !self.sides.iter().all(|side| side.ready) {
+        if !self.sides.iter().all(|side| side.ready || side.killed) {
             return Ok(false);
         }
-        for side in &mut self.sides {
+        for side in self.sides.iter_mut().filter(|side| !side.killed) {
             side.go()?;
         }
         Ok(true)
     }
 
     /// Runs all children to their end and gives their results, in the order they were started.
-    pub fn finish(mut self) -> Result<Vec<Value>> {
+    pub(super) fn finish(mut self) -> Result<Vec<Value>> {
         let mut results: Vec<Option<Value>> = vec![None; self.sides.len()];
         while results.iter().any(Option::is_none) {
             match self.next(self.deadline)? {
-                Some(Event::Said(number, Said::Ready)) => {
+                Some(Event::Said(number, Said::Ready, _)) => {
                     self.mark_ready(number)?;
                 }
-                Some(Event::Said(number, Said::Done(result))) => {
+                Some(Event::Said(number, Said::Done(result), _)) => {
                     if let Some(place) = results.get_mut(number) {
                         *place = Some(result);
                     }
@@ -138,6 +148,7 @@ struct Side {
     child: Child,
     input: ChildStdin,
     ready: bool,
+    killed: bool,
 }
 
 impl Side {
@@ -153,7 +164,7 @@ impl Side {
         let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             bail!("a side of the measurement has no pipes");
         };
-        let side = Self { child, input, ready: false };
+        let side = Self { child, input, ready: false, killed: false };
         thread::Builder::new()
             .name(format!("side {number}"))
             .spawn(move || listen(output, number, &events))
@@ -181,7 +192,7 @@ fn listen(output: ChildStdout, number: usize, events: &Sender<Event>) {
         let Ok(line) = line else { break };
         let said = serde_json::from_str(&line)
             .unwrap_or_else(|error| Said::Failed(format!("it said `{line}`, which is no message: {error}")));
-        if events.send(Event::Said(number, said)).is_err() {
+        if events.send(Event::Said(number, said, Instant::now())).is_err() {
             return;
         }
     }

@@ -5,8 +5,11 @@ use serde::Serialize;
 /// The values of one figure over all rounds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Spread {
+    /// The middle value.
     pub median: f64,
+    /// The smallest value.
     pub min: f64,
+    /// The largest value.
     pub max: f64,
     /// In the order of the rounds.
     pub values: Vec<f64>,
@@ -14,6 +17,7 @@ pub struct Spread {
 
 impl Spread {
     /// `None` when there are no values.
+    #[must_use]
     pub fn of(values: Vec<f64>) -> Option<Self> {
         let mut sorted = values.clone();
         sorted.sort_by(f64::total_cmp);
@@ -24,6 +28,7 @@ impl Spread {
     }
 
     /// The quotients of the values of each round.
+    #[must_use]
     pub fn per_round(&self, by: &Self) -> Option<Self> {
         Self::of(self.values.iter().zip(&by.values).map(|(ours, theirs)| ours / theirs).collect())
     }

@@ -4,14 +4,18 @@ use std::fs;
 use std::thread;
 use std::time::SystemTime;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The machine and the moment.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
+    /// In UTC.
     pub date: String,
+    /// The name the processor gives itself.
     pub cpu: String,
+    /// Cores that this process may use.
     pub cores: usize,
+    /// The kernel and its release.
     pub kernel: String,
     /// Processes that wanted to run in the last minute, before the comparison began. Above zero or
     /// so, somebody else uses the machine.
@@ -20,6 +24,7 @@ pub struct Machine {
 
 impl Machine {
     /// Looks at this machine, now. What cannot be found out is `unknown`.
+    #[must_use]
     pub fn this() -> Self {
         let system = rustix::system::uname();
         Self {
