@@ -25,7 +25,8 @@ impl Library for Millpond {
     const NAME: &'static str = "millpond";
     const COPIES: bool = false;
     const WAIT: Wait = Wait::Adaptive;
-    const CROWDED: Wait = Wait::Adaptive;
+    // A side that spins only keeps the others from running.
+    const CROWDED: Wait = Wait::Block;
     type Place = Pond;
     type Sender = Sender;
     type Receiver = Receiver;
@@ -35,6 +36,8 @@ impl Library for Millpond {
     }
 
     fn place(shape: &Shape, topics: usize) -> Result<(Pond, String)> {
+        // What is left of ponds whose processes were all killed: their names.
+        millpond_shm::clean().context("cannot remove the names of dead ponds")?;
         let name = library::run_name("compare");
         // A pool from which nobody has to wait: what all queues, senders and receivers can hold at once, and again as much for
         // the share of a pool that is kept for each process. What is not used costs no memory.

@@ -4,7 +4,6 @@
 //! its documentation advises, smaller ones travel in the messages themselves, which is faster.
 
 use std::fs::{self, File};
-use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,10 +22,13 @@ use zenoh::shm::{
     AllocAlignment, GarbageCollect, MemoryLayout, PosixShmProviderBackend, ShmProvider, ShmProviderBuilder,
     ZShmMut,
 };
+use zenoh::shm::{ZAllocError, ZLayoutAllocError};
 use zenoh::{Config, Session, Wait as _};
 
 /// Bytes from which on a payload goes to shared memory: the default of zenoh's `message_size_threshold`.
 const SHARED_FROM: usize = 3072;
+/// More than its allocator needs for itself.
+const ALLOCATOR_BYTES: usize = 64 << 10;
 /// How long a publisher looks for its subscribers, and how long the last of several gets to be found.
 const LONGEST_MATCHING: Duration = Duration::from_secs(5);
 const SETTLE: Duration = Duration::from_millis(200);
@@ -135,11 +137,14 @@ impl Library for Zenoh {
 /// A pool for what can be under way at once.
 fn memory(shape: &Shape) -> Result<(Memory, MemoryLayout)> {
     let chunks = shape.depth * shape.receivers + shape.held + 4;
-    // A chunk's own overhead is no part of its size.
-    let pool = ShmProviderBuilder::default_backend(chunks * shape.bytes()).wait();
+    let layout = |bytes: usize| {
+        MemoryLayout::new(bytes, AllocAlignment::ALIGN_8_BYTES)
+            .map_err(|error| anyhow!("zenoh refuses a size of {bytes} bytes: {error}"))
+    };
+    // The allocator's own words are no part of a chunk.
+    let pool = ShmProviderBuilder::default_backend(layout(chunks * shape.bytes() + ALLOCATOR_BYTES)?).wait();
     let pool = pool.map_err(|error| anyhow!("cannot make shared memory: {error}"))?;
-    let layout = MemoryLayout::new(shape.bytes(), AllocAlignment::ALIGN_8_BYTES);
-    Ok((pool, layout.map_err(|error| anyhow!("zenoh refuses the payload's size: {error:?}"))?))
+    Ok((pool, layout(shape.bytes())?))
 }
 
 struct Sender {
@@ -158,7 +163,13 @@ impl Sender {
         let Some((memory, layout)) = &self.memory else { return Ok(None) };
         let wait = if self.wait == Wait::Spin { Wait::Spin } else { Wait::Yield };
         let chunk =
-            poll(wait, || Ok(memory.alloc(layout.clone()).with_policy::<GarbageCollect>().wait().ok()))?;
+            poll(wait, || match memory.alloc(layout.clone()).with_policy::<GarbageCollect>().wait() {
+                Ok(chunk) => Ok(Some(chunk)),
+                Err(ZLayoutAllocError::Alloc(ZAllocError::OutOfMemory | ZAllocError::NeedDefragment)) => {
+                    Ok(None)
+                }
+                Err(error) => Err(anyhow!("zenoh has no chunk: {error}")),
+            })?;
         Ok(Some(chunk))
     }
 

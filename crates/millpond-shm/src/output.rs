@@ -8,10 +8,11 @@ use crate::error::Result;
 use crate::lane::End;
 use crate::layout::{MAX_CONSUMERS, PortRecord};
 use crate::ports::{LaneEnd, OnReceiverDeath, Policy, bound_words};
+use crate::references::References;
 use crate::registry::port_name;
 use crate::sync::{Ordering, fence};
 use crate::timestamp::Timestamp;
-use crate::token::REDELIVERED;
+use crate::token::{REDELIVERED, Reference};
 use crate::waiter::{Waiter, Woken};
 use std::collections::VecDeque;
 use std::fmt;
@@ -97,6 +98,8 @@ pub struct Output {
     simple: bool,
     waiter: Waiter,
     allocator: Allocator,
+    /// Empty but while a buffer goes to several connections.
+    extra: Vec<Reference>,
     /// A corrupt connection, reported once.
     broken: Option<String>,
     abandoned: bool,
@@ -119,6 +122,7 @@ impl Output {
             simple: false,
             waiter,
             allocator: Allocator::new(session),
+            extra: Vec::new(),
             broken: None,
             abandoned: false,
         }
@@ -239,7 +243,7 @@ impl Output {
         match self.admit(&buffer) {
             Ok(()) => {
                 let sent = self.publish(buffer);
-                self.lanes.iter_mut().for_each(|lane| lane.offered = Timestamp::None);
+                self.ring_all();
                 sent
             }
             Err(reason) => Err(SendError { reason, buffer }),
@@ -316,19 +320,34 @@ impl Output {
         Ok(fit)
     }
 
+    /// Each buffer to every connection, and one ring for all at the end: a receiver that slept is woken once a batch.
     fn send_one_by_one(&mut self, buffers: &mut VecDeque<Buffer>) -> std::result::Result<usize, SendError> {
         let mut sent = 0;
-        while let Some(buffer) = buffers.pop_front() {
-            match self.try_send(buffer) {
-                Ok(()) => sent += 1,
-                Err(SendError { reason: SendReason::Full, buffer }) => {
+        let mut outcome = Ok(());
+        while sent < MAX_BATCH
+            && let Some(buffer) = buffers.pop_front()
+        {
+            match self.admit(&buffer) {
+                Ok(()) => outcome = self.publish(buffer),
+                Err(SendReason::Full) => {
                     buffers.push_front(buffer);
                     break;
                 }
-                Err(error) => return Err(error),
+                Err(reason) => outcome = Err(SendError { reason, buffer }),
             }
+            if outcome.is_err() {
+                break;
+            }
+            sent += 1;
         }
-        Ok(sent)
+        self.ring_all();
+        outcome.map(|()| sent)
+    }
+
+    /// p3 for every connection.
+    fn ring_all(&self) {
+        let pond = self.session.attachment();
+        self.lanes.iter().for_each(|lane| lane.ring(pond));
     }
 
     /// Whether [`try_send`](Self::try_send) would find room everywhere it needs it.
@@ -425,8 +444,14 @@ impl Output {
         Ok(())
     }
 
-    /// Sends an admitted buffer.
+    /// Sends an admitted buffer, but for the ring: whoever calls rings everybody.
     fn publish(&mut self, buffer: Buffer) -> std::result::Result<(), SendError> {
+        let sent = self.publish_to_each(buffer);
+        self.lanes.iter_mut().for_each(|lane| lane.offered = Timestamp::None);
+        sent
+    }
+
+    fn publish_to_each(&mut self, buffer: Buffer) -> std::result::Result<(), SendError> {
         let pond = self.session.attachment();
         let flags = if buffer.redelivered() { REDELIVERED } else { 0 };
         let Some(last) = self.lanes.len().checked_sub(1) else {
@@ -440,40 +465,48 @@ impl Output {
             let lane = &mut self.lanes[0];
             if lane.make_room(pond) {
                 let references = &buffer.record().references;
-                lane.push(pond, references, buffer.into_token(), flags);
+                lane.enter(references, buffer.into_token(), flags);
             }
             return Ok(());
         }
-        self.fan_out(buffer, flags)
+        // Kept for the next buffer: sending allocates nothing.
+        let mut extra = std::mem::take(&mut self.extra);
+        let sent = self.fan_out(buffer, flags, &mut extra);
+        self.extra = extra;
+        sent
     }
 
-    /// A reference for each connection first, so that either all or none is sent.
-    fn fan_out(&mut self, buffer: Buffer, flags: u8) -> std::result::Result<(), SendError> {
+    /// A reference for each connection first, in `extra`, so that either all or none is sent.
+    fn fan_out(
+        &mut self,
+        buffer: Buffer,
+        flags: u8,
+        extra: &mut Vec<Reference>,
+    ) -> std::result::Result<(), SendError> {
         let pond = self.session.attachment();
         let references = &buffer.record().references;
         let own = buffer.owns_token();
         // Before any queue makes room: whoever is refused has dropped nothing.
         let wanted = self.lanes.len().saturating_sub(usize::from(own));
-        let mut extra = Vec::with_capacity(wanted);
         for _ in 0..wanted {
             match buffer.add_reference() {
                 Some(reference) => extra.push(reference),
                 None => {
-                    for reference in extra {
+                    for reference in extra.drain(..) {
                         references.release(reference.token);
                     }
                     return Err(SendError { reason: SendReason::TooManyReferences, buffer });
                 }
             }
         }
-        let mut extra = extra.into_iter();
+        let mut extra = extra.drain(..);
         let mut last = None;
         for (i, lane) in self.lanes.iter_mut().enumerate() {
             if !lane.make_room(pond) {
                 continue;
             }
             match extra.next() {
-                Some(reference) => lane.push(pond, references, reference, flags),
+                Some(reference) => lane.enter(references, reference, flags),
                 None => last = Some(i),
             }
             crash_point!(FanOutBetween);
@@ -483,7 +516,7 @@ impl Output {
         }
         // The buffer's own token goes last; a buffer that other clones use, or that is still to be finished, is dropped here.
         if let Some(i) = last {
-            self.lanes[i].push(pond, references, buffer.into_token(), flags);
+            self.lanes[i].enter(references, buffer.into_token(), flags);
         }
         Ok(())
     }
@@ -664,17 +697,17 @@ impl Lane {
     }
 
     #[inline(always)]
-    fn push(
-        &mut self,
-        pond: &'static Attachment,
-        references: &crate::references::References,
-        reference: crate::token::Reference,
-        flags: u8,
-    ) {
+    fn push(&mut self, pond: &'static Attachment, references: &References, reference: Reference, flags: u8) {
+        self.enter(references, reference, flags);
+        self.ring(pond);
+    }
+
+    /// The first two steps of a push: p3 is still to come.
+    #[inline(always)]
+    fn enter(&mut self, references: &References, reference: Reference, flags: u8) {
         self.end.lane.put_token(references, reference.token, self.next); // p1
         self.end.lane.publish(self.next, reference, flags); // p2
         self.next = self.next.wrapping_add(1);
-        self.ring(pond);
     }
 
     /// p3: wakes the consumers that sleep.

@@ -467,6 +467,42 @@ fn batches_are_sent_and_received_in_order() {
 }
 
 #[test]
+fn a_batch_to_several_stops_at_the_first_full_queue_and_wakes_every_sleeper() {
+    const COUNT: u64 = 3000;
+    let (name, pond) = new_pond("batch-several");
+    let ports = [("a.in", 100), ("b.in", 30), ("c.in", 100)];
+    for (port, depth) in ports {
+        pond.connect("source.out", port, &connection(depth, Policy::Block)).unwrap();
+    }
+    let mut out = output(&pond, "source.out");
+    let mut waiting: VecDeque<Buffer> = (0..64).map(|i| numbered(&mut out, i)).collect();
+    assert_eq!(out.send_batch(&mut waiting).unwrap(), 30, "as many as the shortest queue holds");
+    assert_eq!((out.send_batch(&mut waiting).unwrap(), waiting.len()), (0, 34), "full, and nothing lost");
+    let mut receivers = ports.map(|(port, _)| {
+        Child::spawn("receive", &[("pond", name.as_str()), ("port", port), ("shared", "no")])
+    });
+    receivers.iter_mut().for_each(|receiver| {
+        receiver.expect("ready");
+    });
+    let mut next = 64;
+    while next < COUNT || !waiting.is_empty() {
+        // Small batches: the receivers fall asleep between them.
+        while waiting.len() < 20 && next < COUNT {
+            waiting.push_back(numbered(&mut out, next));
+            next += 1;
+        }
+        if out.send_batch(&mut waiting).unwrap() == 0 {
+            let first = waiting.pop_front().unwrap();
+            out.send_timeout(first, DEADLINE).unwrap();
+        }
+    }
+    out.finish();
+    for mut receiver in receivers {
+        receiver.expect(&show(&(0..COUNT).collect::<Vec<_>>()));
+    }
+}
+
+#[test]
 fn a_stream_ends_once_and_may_go_on() {
     let (_, pond) = new_pond("end");
     pond.connect("source.out", "sink.in", &ConnectionConfig::default()).unwrap();

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use millpond_compare::machine::Machine;
+use millpond_compare::stats::Spread;
 use serde_json::Value;
 
 use crate::external::External;
@@ -58,14 +59,14 @@ fn head(page: &mut String, results: &Results) {
          median of the rounds; the black line in a plot goes from the least to the greatest. How each peer is set up, and why, \
          is in [compare/README.md](../compare/README.md). A figure that nobody measured is called that.\n\n",
     );
-    let Some(ours) = results.peers.get(OURS) else {
+    let Some(ours) = results.peers.get(OURS).or(results.peers.values().next()) else {
         page.push_str("Nothing was measured yet.\n");
         return;
     };
     let Machine { cpu, cores, kernel, date, load } = &ours.machine;
     let _ = writeln!(
         page,
-        "Measured {date} on {cpu}, {cores} cores, {kernel}; {} rounds of {} s; load before the run {load}.",
+        "Measured {date} on {cpu}, {cores} cores, {kernel}; {} rounds of {} s each; load before the run {load}.",
         ours.rounds,
         digits(ours.seconds)
     );
@@ -107,7 +108,7 @@ fn head(page: &mut String, results: &Results) {
         let _ = writeln!(page, "- {sentence}");
     }
     for sentence in losses(results, "connections") {
-        let _ = writeln!(page, "- A connection: {sentence}");
+        let _ = writeln!(page, "- {sentence}");
     }
 }
 
@@ -254,24 +255,28 @@ fn dora(page: &mut String, results: &Results) {
         let _ = writeln!(page, "Not measured{}.", why.map(|why| format!(": {why}")).unwrap_or_default());
         return;
     };
-    page.push_str(
-        "| | payload | p50 | p99 | messages | payload a second |\n|---|---:|---:|---:|---:|---:|\n",
-    );
+    page.push_str("| | payload | dora | Millpond |\n|---|---:|---:|---:|\n");
     for row in rows {
-        let number = |key: &str| row[key].as_f64().unwrap_or(0.0);
-        let is_latency = row["kind"] == "latency";
-        let shown = |is_meant: bool, text: String| if is_meant { text } else { "–".to_owned() };
-        let _ = writeln!(
-            page,
-            "| {}, {} | {} | {} | {} | {} | {} |",
-            row["engine"].as_str().unwrap_or_default(),
-            row["kind"].as_str().unwrap_or_default(),
-            with_unit(number("bytes"), Unit::Bytes),
-            shown(is_latency, with_unit(number("p50_us"), Unit::Microseconds)),
-            shown(is_latency, with_unit(number("p99_us"), Unit::Microseconds)),
-            shown(!is_latency, with_unit(number("messages_per_s"), Unit::MessagesPerSecond)),
-            shown(!is_latency, with_unit(number("gb_per_s") * 1e9, Unit::BytesPerSecond)),
-        );
+        let Some(first) = row.pointer("/runs/dora/0") else { continue };
+        let is_latency = first["kind"] == "latency";
+        let figures: &[(&str, &str, Unit, f64)] = match is_latency {
+            true => &[("p50", "p50_us", Unit::Microseconds, 1.0), ("p99", "p99_us", Unit::Microseconds, 1.0)],
+            false => &[
+                ("messages", "messages_per_s", Unit::MessagesPerSecond, 1.0),
+                ("payload", "gb_per_s", Unit::BytesPerSecond, 1e9),
+            ],
+        };
+        for (title, key, unit, scale) in figures {
+            let side = |name: &str| {
+                let runs = row["runs"][name].as_array();
+                let values = runs.into_iter().flatten().filter_map(|run| run[key].as_f64());
+                Spread::of(values.collect())
+                    .map_or(NOT_MEASURED.to_owned(), |all| with_unit(all.median * scale, *unit))
+            };
+            let kind = first["kind"].as_str().unwrap_or_default();
+            let bytes = with_unit(first["bytes"].as_f64().unwrap_or(0.0), Unit::Bytes);
+            let _ = writeln!(page, "| {kind}, {title} | {bytes} | {} | {} |", side("dora"), side("millpond"));
+        }
     }
 }
 

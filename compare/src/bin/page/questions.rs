@@ -134,14 +134,9 @@ pub const QUESTIONS: &[Question] = &[
     timed("latency-64", "64 B, busy waiting", "latency --size 64 --wait spin PIN", &[P50, P99]),
     timed("latency-64k", "64 KiB, busy waiting", "latency --size 65536 --wait spin PIN", &[P50, P99]),
     timed("latency-sleeping", "64 B, asleep until woken", "latency --size 64 --wait block PIN", &[P50, P99]),
-    timed("stream-64", "64 B", "throughput --size 64 --fill --touch --depth 256 PIN", &[MESSAGES, BYTES]),
-    timed(
-        "stream-64k",
-        "64 KiB",
-        "throughput --size 65536 --fill --touch --depth 16 PIN",
-        &[BYTES, MESSAGES],
-    ),
-    timed("stream-1m", "1 MiB", "throughput --size 1048576 --fill --touch --depth 8 PIN", &[BYTES, MESSAGES]),
+    timed("stream-64", "64 B", "throughput --size 64 --fill --touch --depth 256 PIN", &[MESSAGES]),
+    timed("stream-64k", "64 KiB", "throughput --size 65536 --fill --touch --depth 16 PIN", &[BYTES]),
+    timed("stream-1m", "1 MiB", "throughput --size 1048576 --fill --touch --depth 8 PIN", &[BYTES]),
     timed("fanout-1", "to 1 receiver", "fanout --consumers 1 --size 64 --depth 256", &[MESSAGES]),
     timed("fanout-4", "to 4 receivers", "fanout --consumers 4 --size 64 --depth 256", &[MESSAGES]),
     timed("fanout-8", "to 8 receivers", "fanout --consumers 8 --size 64 --depth 256", &[MESSAGES]),
@@ -153,7 +148,7 @@ pub const QUESTIONS: &[Question] = &[
     ),
     timed(
         "connections",
-        "64 connections",
+        "a connection",
         "connections --count 64 --size 64",
         &[
             Figure {
