@@ -386,8 +386,7 @@ impl Output {
         port.bound.store(ns as u64, Ordering::Release);
         port.bound_kind.store(kind, Ordering::Release);
         crash_point!(BoundStored);
-        let pond = self.session.attachment();
-        self.lanes.iter().for_each(|lane| lane.ring(pond));
+        self.ring_all();
     }
 
     /// Ends the stream: every receiver gets the end after the last buffer. Sending afterwards goes on with the stream.
