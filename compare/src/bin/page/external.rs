@@ -31,6 +31,14 @@ impl External {
         }
     }
 
+    /// For the reader.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Dora => "dora",
+            Self::GnuRadio => "GNU Radio",
+        }
+    }
+
     /// What its script says.
     pub fn measure(self, runner: &mut Runner, python: &Path) -> Result<Object> {
         // The scripts' exit status says whether our ratios are as asked, which is not this page's question.

@@ -23,6 +23,8 @@ pub fn files(results: &Results) -> Vec<(String, String)> {
 }
 
 const NOT_MEASURED: &str = "not measured";
+/// Processes that wanted to run before the measurement began, from which on the machine was not idle.
+const BUSY: f64 = 1.5;
 
 fn markdown(results: &Results) -> String {
     let mut page = String::new();
@@ -70,6 +72,11 @@ fn head(page: &mut String, results: &Results) {
         ours.rounds,
         digits(ours.seconds)
     );
+    if load.parse::<f64>().is_ok_and(|load| load > BUSY) {
+        page.push_str(
+            "**Others used the machine meanwhile: only ratios between neighbours mean something, and little.**\n",
+        );
+    }
     if let Some([low, median, high]) = results.core_to_core_ns {
         let _ = writeln!(
             page,
@@ -81,7 +88,7 @@ fn head(page: &mut String, results: &Results) {
         );
     }
     page.push_str("\n| peer | version | measured |\n|---|---|---|\n");
-    let external = External::ALL.map(External::name).into_iter().map(|name| (name, name));
+    let external = External::ALL.into_iter().map(|external| (external.name(), external.title()));
     for (name, title) in PEERS.iter().map(|peer| (peer.name, peer.title)).chain(external) {
         let (version, when) = match results.peers.get(name) {
             None => ("–".to_owned(), NOT_MEASURED.to_owned()),
