@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::{self, Role};
 use super::parent::Parent;
-use super::side::connect;
+use super::side::{connect, meet};
 use super::timing::{END, WARM_UP};
 use crate::library::{Library, Message, Receiver, Sender, Shape, Wait};
 
@@ -94,6 +94,8 @@ pub(super) fn ping<L: Library>(place: &str, plan: Plan) -> Result<Latency> {
         before = now;
     }
     line.send(END)?;
+    // With some libraries a process takes what it has sent along when it ends: it waits for the other side.
+    meet()?;
 
     Ok(Latency {
         one_way_p50_ns: times.quantile_ns(0.50) / 2.0,
@@ -111,6 +113,7 @@ pub(super) fn pong<L: Library>(place: &str, plan: Plan) -> Result<u64> {
     loop {
         let sequence = line.receive()?;
         if sequence == END {
+            meet()?;
             return Ok(answered);
         }
         ensure!(sequence == answered, "message {sequence} came instead of {answered}");

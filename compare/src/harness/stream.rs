@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::message::{self, Role};
 use super::parent::Parent;
-use super::side::connect;
+use super::side::{connect, meet};
 use super::timing::{BATCH, END, WARM_UP};
 use crate::library::{Library, Message, Receiver, Sender, Shape};
 
@@ -116,8 +116,8 @@ pub(super) fn produce<L: Library>(place: &str, plan: Plan) -> Result<u64> {
         }
     }
     sender.send(Message { sequence: END, fill: false })?;
-    // Whatever still has to go out does so before this process ends.
-    drop(sender);
+    // With some libraries a process takes what it has sent along when it ends: it waits for the receivers.
+    meet()?;
     Ok(sequence)
 }
 
@@ -165,6 +165,7 @@ pub(super) fn consume<L: Library>(place: &str, plan: Plan, index: usize) -> Resu
 
     let (since, already) = counting_since.context("the stream ended before it was warm")?;
     let seconds = since.elapsed().as_secs_f64();
+    meet()?;
     let payload_span_bytes = (highest + plan.words * size_of::<u64>()).saturating_sub(lowest);
     Ok(Received { messages: expected, payload_span_bytes, counted: expected - already, seconds })
 }
