@@ -3,7 +3,8 @@
 //! `cargo test --workspace` does not build the programs of the other members; `cargo build --workspace` does. One that is not
 //! there is left out, with a word.
 
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -24,7 +25,8 @@ impl Place {
     fn new(name: &str) -> Self {
         // Short: the names of sockets in it are limited.
         let place = std::env::temp_dir().join(format!("ps-{}-{name}", std::process::id()));
-        fs::create_dir(&place).expect("the directory is new");
+        // Only for this user: Millpond meets nowhere else.
+        DirBuilder::new().mode(0o700).create(&place).expect("the directory is new");
         Self(place)
     }
 

@@ -2,6 +2,9 @@
 //!
 //! Peers without discovery, connected by Unix sockets; payloads of at least [`SHARED_FROM`] bytes lie in its shared memory, as
 //! its documentation advises, smaller ones travel in the messages themselves, which is faster.
+//!
+//! Messages come in threads of the library's own, and on a core that they would have to share with a receiver that asks again and
+//! again they come later: here a receiver always sleeps until there is something, also where others spin.
 
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
@@ -118,14 +121,14 @@ impl Library for Zenoh {
             false => None,
         };
         let many = shape.receivers > 1;
-        Ok(Sender { publisher, memory, message: vec![0; shape.words], many, wait: shape.wait, kept: None })
+        Ok(Sender { publisher, memory, message: vec![0; shape.words], many, kept: None })
     }
 
     fn receiver(&self, topic: &str, _index: usize, shape: &Shape) -> Result<Receiver> {
         let subscriber =
             self.0.declare_subscriber(topic.to_owned()).with(FifoChannel::new(shape.depth)).wait();
         let subscriber = plain(subscriber, "cannot declare a subscriber")?;
-        Ok(Receiver { subscriber, wait: shape.wait, copy: vec![0; shape.words], held: Vec::new() })
+        Ok(Receiver { subscriber, copy: vec![0; shape.words], held: Vec::new() })
     }
 
     fn clean_up_dead(&self) -> Option<()> {
@@ -153,7 +156,6 @@ struct Sender {
     /// A small message.
     message: Vec<u64>,
     many: bool,
-    wait: Wait,
     kept: Option<ZShmMut>,
 }
 
@@ -161,15 +163,15 @@ impl Sender {
     /// Takes a chunk, waiting for one.
     fn allocate(&self) -> Result<Option<ZShmMut>> {
         let Some((memory, layout)) = &self.memory else { return Ok(None) };
-        let wait = if self.wait == Wait::Spin { Wait::Spin } else { Wait::Yield };
-        let chunk =
-            poll(wait, || match memory.alloc(layout.clone()).with_policy::<GarbageCollect>().wait() {
+        let chunk = poll(Wait::Yield, || {
+            match memory.alloc(layout.clone()).with_policy::<GarbageCollect>().wait() {
                 Ok(chunk) => Ok(Some(chunk)),
                 Err(ZLayoutAllocError::Alloc(ZAllocError::OutOfMemory | ZAllocError::NeedDefragment)) => {
                     Ok(None)
                 }
                 Err(error) => Err(anyhow!("zenoh has no chunk: {error}")),
-            })?;
+            }
+        })?;
         Ok(Some(chunk))
     }
 
@@ -219,7 +221,6 @@ impl library::Sender for Sender {
 
 struct Receiver {
     subscriber: Subscriber<FifoChannelHandler<Sample>>,
-    wait: Wait,
     /// Where a payload goes that does not lie as words have to.
     copy: Vec<u64>,
     held: Vec<Sample>,
@@ -228,9 +229,6 @@ struct Receiver {
 impl Receiver {
     #[inline(always)]
     fn take(&self) -> Result<Sample> {
-        if self.wait == Wait::Spin {
-            return poll(self.wait, || plain(self.subscriber.try_recv(), "cannot receive"));
-        }
         plain(self.subscriber.recv(), "cannot receive")
     }
 }
