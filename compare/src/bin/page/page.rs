@@ -56,7 +56,7 @@ fn head(page: &mut String, results: &Results) {
     page.push_str(
         "# Millpond beside others\n\nThis page is generated from [comparison.json](comparison.json), which one command measures \
          (about ten minutes on an idle machine with two cores; what it needs is in [compare/README.md](../compare/README.md)):\n\n\
-         ```sh\n(cd compare && cargo build --release --workspace && target/release/page)\n```\n\n\
+         <!-- not run: builds and measures for minutes -->\n```sh\n(cd compare && cargo build --release --workspace && target/release/page)\n```\n\n\
          All peers take turns on the same cores, with the same payload and the same loops around them. Figures are the \
          median of the rounds; the black line in a plot goes from the least to the greatest. How each peer is set up, and why, \
          is in [compare/README.md](../compare/README.md). A figure that nobody measured is called that.\n\n",
