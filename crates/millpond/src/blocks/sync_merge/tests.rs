@@ -143,6 +143,33 @@ fn an_input_that_has_nothing_to_say_keeps_nobody_waiting() {
 }
 
 #[test]
+fn a_buffer_that_is_consumed_is_in_one_row_only() {
+    for (consume, expected) in [
+        (false, "[(0, [1.0, 2.0, 40.0]), (6, [1.0, 2.0, 40.0])]"),
+        (true, "[(0, [1.0, 2.0, 40.0]), (6, [1.0, 2.0, NaN])]"),
+    ] {
+        let mut bench = bench(&[("policy", "nearest".into()), ("consume", consume.into())]);
+        bench.push_at("b", 4 * MS, &[40.0]).unwrap();
+        [0, 6].iter().for_each(|ms| drop(bench.push_at("a", ms * MS, &[1.0, 2.0]).unwrap()));
+        bench.run().unwrap();
+        ["a", "b"].iter().for_each(|input| bench.end(input));
+        assert_eq!(format!("{:?}", rows(&mut bench)), expected);
+    }
+}
+
+#[test]
+fn a_known_distance_of_buffers_makes_rows_come_earlier() {
+    // A buffer of `b` nearer to 5 ms could still come, unless there are 10 ms between any two.
+    for (distances, expected) in [(vec![0.0], "[]"), (vec![0.0, 10.0], "[(5, [1.0, 2.0, 30.0])]")] {
+        let mut bench =
+            bench(&[("policy", "approximate".into()), ("lower_bounds_ms", Value::Numbers(distances))]);
+        bench.push_at("a", 5 * MS, &[1.0, 2.0]).unwrap();
+        bench.push_at("b", 3 * MS, &[30.0]).unwrap();
+        assert_eq!(format!("{:?}", rows(&mut bench)), expected);
+    }
+}
+
+#[test]
 fn degraded_rows_are_marked() {
     let params = [
         ("optional", vec!["b".to_owned()].into()),
