@@ -56,6 +56,14 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         eprintln!("millpond: {error:#}");
-        if error.is::<UsageError>() { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
+        if is_usage(&error) { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
     })
+}
+
+/// Whatever a command wanted to do with it: a name that cannot be one has been typed.
+fn is_usage(error: &anyhow::Error) -> bool {
+    use millpond_shm::Error::InvalidName;
+    matches!(error.downcast_ref(), Some(InvalidName { .. }))
+        || matches!(error.downcast_ref(), Some(millpond::Error::Pond(InvalidName { .. })))
+        || error.is::<UsageError>()
 }

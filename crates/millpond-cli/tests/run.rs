@@ -380,8 +380,13 @@ fn a_block_can_be_run_by_hand() {
     refused(
         &["block", "null-source", "zeros", "--pond", "zeros"],
         1,
-        "failed: the port `zeros.out` is in use by process ",
+        "millpond: block `zeros` failed: the port `zeros.out` is in use by process ",
     );
+    for command in
+        [&["init", "bad name!"][..], &["stop", "bad name!"], &["block", "gain", "a", "--pond", "bad name!"]]
+    {
+        refused(command, 2, "millpond: the pond name `bad name!` cannot be used: ` ` is not allowed");
+    }
     let end = run.another(&["block", "null-source", "more", "--pond", "zeros", "--param", "count=3"]);
     assert_eq!((end.code, end.stderr.as_str()), (Some(0), ""));
     run.signal(Signal::INT);

@@ -58,7 +58,7 @@ pub struct BlockProcess {
 }
 
 impl BlockProcess {
-    /// Runs the blocks in this process and returns its exit code: success, or failure after saying why on standard error.
+    /// Runs the blocks in this process and returns its exit code: success, or failure after telling its supervisor why.
     ///
     /// The first SIGINT or SIGTERM lets them take what is queued and end their streams, the second stops them at once. A line
     /// `end BLOCK` on standard input lets one block end in order.
@@ -68,7 +68,7 @@ impl BlockProcess {
     /// restart.
     ///
     /// # Errors
-    /// What is wrong with the types, the parameters or the pond: nothing has run then.
+    /// What is wrong with the types, the parameters or the pond: nothing has run then. Without a supervisor, why a block failed.
     pub fn run(&self, catalog: &Catalog) -> Result<ExitCode> {
         match self.run_blocks(catalog) {
             // Nobody but the supervisor sees how a process starts.
@@ -102,7 +102,7 @@ impl BlockProcess {
         let connections = if is_shared { connections(&snapshot) } else { Vec::new() };
         let scheduler = match Scheduler::new(&pond, jobs, &connections, self.stays_open) {
             Ok(scheduler) => Arc::new(scheduler),
-            Err(failure) => return Ok(failed(is_shared, &failure)),
+            Err(failure) => return self.failed(is_shared, failure),
         };
         let _listener = SignalListener::new(signals, self.supervisor, Arc::clone(&scheduler))?;
         if self.obeys_stdin {
@@ -120,9 +120,19 @@ impl BlockProcess {
                 // Dropping the ports would end the streams in order. Left alone they look like those of a killed process, and
                 // receivers wait for the restart.
                 scheduler.leave_open();
-                Ok(failed(is_shared, &failure))
+                self.failed(is_shared, failure)
             }
         }
+    }
+
+    /// A supervisor puts the words around it, and for a person the caller does.
+    fn failed(&self, is_shared: bool, failure: Failure) -> Result<ExitCode> {
+        let Failure { block, error } = failure;
+        if self.supervisor.is_none() {
+            return Err(error).context(|| format!("block `{block}` failed"));
+        }
+        report::failed(is_shared.then_some(block.as_str()), &error);
+        Ok(ExitCode::FAILURE)
     }
 }
 
@@ -133,11 +143,6 @@ impl BlockJob {
         let params = Params::parse(block_type.spec(), given)?;
         Ok(Job { name: self.name.clone(), block_type, params })
     }
-}
-
-fn failed(is_shared: bool, failure: &Failure) -> ExitCode {
-    report::failed(is_shared.then_some(failure.block.as_str()), &failure.error);
-    ExitCode::FAILURE
 }
 
 /// Who sends to whom in a pond, by the names of the blocks.

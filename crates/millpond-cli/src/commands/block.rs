@@ -12,7 +12,12 @@ use crate::args::UsageError;
 The first Ctrl-C lets the block take what is queued and end its streams, the second stops it at once.
 
 Example:
-  millpond block gain louder --pond studio --param k=2.0")]
+  millpond block gain louder --pond studio --param k=2.0
+
+Exit codes:
+  0  the block was done, or ended after Ctrl-C
+  1  it failed, or there is no such pond
+  2  the arguments are wrong")]
 pub struct Args {
     /// Type of the block, such as gain
     #[arg(value_name = "TYPE")]
@@ -39,7 +44,7 @@ pub struct Args {
 /// Runs the block to its end.
 ///
 /// # Errors
-/// What is wrong with the type, the parameters or the pond. A failure of the block is an exit code of 1.
+/// What is wrong with the type, the parameters or the pond, and why the block failed.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { block_type, name, pond, params, supervisor, if_orphaned, when_done } = args;
     let blocks = vec![BlockJob { block_type, name, params }];

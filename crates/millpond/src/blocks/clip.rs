@@ -1,9 +1,14 @@
 //! `clip`: keeps samples within limits.
 
+use crate::Value;
 use crate::prelude::*;
 
 /// Limits every sample, in place.
-pub(super) struct Clip;
+pub(super) struct Clip {
+    min: f64,
+    max: f64,
+    runs: bool,
+}
 
 impl Block for Clip {
     fn spec() -> Spec {
@@ -24,20 +29,41 @@ blocks.file = { type = "wav-sink", path = "clipped.wav" }
     }
 
     fn new(params: &Params) -> Result<Self> {
-        limits(params.get("min"), params.get("max")).map(|_| Self)
+        let (min, max) = (params.get("min"), params.get("max"));
+        check(min, max)?;
+        Ok(Self { min, max, runs: false })
+    }
+
+    fn start(&mut self, _: &mut Io) -> Result<()> {
+        self.runs = true;
+        check(self.min, self.max)
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        let (min, max) = limits(io.param("min"), io.param("max"))?;
+        let (min, max) = (self.min, self.max);
         let mut buffer = io.take_mut("in")?;
         buffer.map_samples(|sample| sample.clamp(min, max))?;
         io.send("out", buffer)
     }
+
+    fn set_param(&mut self, name: &str, value: &Value) -> Result<()> {
+        let (min, max) = match (name, value) {
+            ("min", Value::Float(min)) => (*min, self.max),
+            ("max", Value::Float(max)) => (self.min, *max),
+            _ => return Ok(()),
+        };
+        // A restarted block is told one after the other what had been set: only together they have to fit.
+        if self.runs {
+            check(min, max)?;
+        }
+        (self.min, self.max) = (min, max);
+        Ok(())
+    }
 }
 
-fn limits(min: f64, max: f64) -> Result<(f64, f64)> {
+fn check(min: f64, max: f64) -> Result<()> {
     if min <= max {
-        return Ok((min, max));
+        return Ok(());
     }
     Err(Error::Refused(format!("expected `min` to be at most `max`, found {min} and {max}")))
 }
@@ -65,5 +91,14 @@ mod tests {
     fn refuses_limits_the_wrong_way_round() {
         let refusal = Bench::of::<Clip>(&[("min", 2.0.into())]).err().unwrap().to_string();
         assert_eq!(refusal, "expected `min` to be at most `max`, found 2 and 1");
+        // While it runs, too, and the present limits stay.
+        let mut bench = Bench::of::<Clip>(&[]).unwrap();
+        bench.push("in", &[-20.0, 20.0]).unwrap();
+        bench.run().unwrap();
+        bench.set("min", -10).unwrap();
+        assert!(bench.set("max", -11).expect_err("refused").to_string().contains("found -10 and -11"));
+        bench.push("in", &[-20.0, 20.0]).unwrap();
+        bench.run().unwrap();
+        assert_eq!(bench.pull_all::<f64>("out").unwrap(), [-1.0, 1.0, -10.0, 1.0]);
     }
 }

@@ -3,17 +3,21 @@
 use super::fir_design::{Design, KINDS};
 use super::fir_filter::Filter;
 use super::window::WINDOWS;
+use crate::Value;
 use crate::prelude::*;
 
 /// Filters each channel, in place. `f32` is computed in `f32`, everything else in `f64`.
 pub(super) struct Fir {
     source: Source,
     engine: Engine,
+    /// The stream's, if it has one and is known.
+    rate_hz: Option<f64>,
+    runs: bool,
     samples: Vec<f64>,
 }
 
 /// Where the taps come from.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 enum Source {
     Given(Vec<f64>),
     Designed(Design),
@@ -31,9 +35,11 @@ impl Block for Fir {
                 "Each output sample is the sum of the taps times the latest input samples; before the first sample there are \
                  zeros. One output sample for each input sample, with the same stamp: a symmetric filter, as all designed ones \
                  are, delays the signal by (taps - 1) / 2 samples. f32 streams are computed in f32, others in f64; integers are \
-                 rounded and saturate. Exactly one of `taps`, `taps_path` and `design` is given. Taps and designs can change \
-                 while it runs. After a restart the filter begins with zeros again. Designed filters are windowed sincs with a \
-                 gain of 1 in the middle of what passes, as scipy's firwin makes them.",
+                 rounded and saturate. Exactly one of `taps`, `taps_path` and `design` is given. Taps, or the parameters of a \
+                 design, can change while it runs, but a band stays one; the new filter goes on with as many of the latest \
+                 samples as the old one needed, and a filter that cannot be made is refused. After a restart the filter begins \
+                 with zeros again. Designed filters are windowed sincs with a gain of 1 in the middle of what passes, as scipy's \
+                 firwin makes them.",
             )
             .example(
                 r#"
@@ -74,12 +80,16 @@ blocks.file = { type = "wav-sink", path = "bass.wav" }
                 params.get("length"),
             )?),
         };
-        Ok(Self { source, engine: Engine::F64(Filter::new(&[1.0], 0)), samples: Vec::new() })
+        let engine = Engine::F64(Filter::new(&[1.0], 0));
+        Ok(Self { source, engine, rate_hz: None, runs: false, samples: Vec::new() })
     }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
         let format = io.format("in").cloned().unwrap_or_default();
-        let (taps, channels) = (self.source.taps(io)?, crate::frames::channels(&format));
+        let rate_hz = format.rate_hz.filter(|(num, den)| *num > 0 && *den > 0);
+        self.rate_hz = rate_hz.map(|(num, den)| f64::from(num) / f64::from(den));
+        self.runs = true;
+        let (taps, channels) = (self.source.taps(self.rate_hz)?, crate::frames::channels(&format));
         self.engine = match format.dtype {
             DType::F32 => Engine::F32(Filter::new(&taps, channels)),
             _ => Engine::F64(Filter::new(&taps, channels)),
@@ -88,7 +98,6 @@ blocks.file = { type = "wav-sink", path = "bass.wav" }
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        self.follow_parameters(io)?;
         let mut buffer = io.take_mut("in")?;
         match &mut self.engine {
             Engine::F32(filter) => filter.run(buffer.as_mut_slice()?),
@@ -101,46 +110,60 @@ blocks.file = { type = "wav-sink", path = "bass.wav" }
         }
         io.send("out", buffer)
     }
-}
 
-impl Fir {
-    /// Taps and designs may change while the block runs; the file is read once.
-    fn follow_parameters(&mut self, io: &Io) -> Result<()> {
-        let now = match &self.source {
-            Source::Given(_) => match io.param::<Option<Vec<f64>>>("taps") {
-                Some(taps) => Source::Given(taps),
-                None => return Ok(()),
-            },
-            Source::Designed(_) => {
-                Source::Designed(design(|name| io.param(name), |name| io.param(name), io.param("length"))?)
-            }
-        };
-        if now != self.source {
-            let taps = now.taps(io)?;
-            self.source = now;
+    /// A filter that cannot be made is refused here: one that fails in `work` would end the stream for a slip of the keyboard.
+    fn set_param(&mut self, name: &str, value: &Value) -> Result<()> {
+        let source = self.source.with(name, value)?;
+        // Before the stream is known there is nothing to design for; `start` does it.
+        if self.runs {
+            let taps = source.taps(self.rate_hz)?;
             match &mut self.engine {
                 Engine::F32(filter) => filter.set_taps(&taps),
                 Engine::F64(filter) => filter.set_taps(&taps),
             }
         }
+        self.source = source;
         Ok(())
     }
 }
 
 impl Source {
-    fn taps(&self, io: &Io) -> Result<Vec<f64>> {
+    /// The same with another value of a parameter; the file is read once.
+    fn with(&self, name: &str, value: &Value) -> Result<Self> {
+        let mut design = match (self, name, value) {
+            (Source::Given(_), "taps", Value::Numbers(taps)) => return Ok(Source::Given(taps.clone())),
+            (Source::Given(_), ..) => {
+                return Err(Error::Refused(format!(
+                    "the taps of this filter are given, `{name}` is for designed ones: set `taps`"
+                )));
+            }
+            (Source::Designed(design), ..) => design.clone(),
+        };
+        match (name, value) {
+            ("design", Value::Text(kind)) => design.kind.clone_from(kind),
+            ("cutoff_hz", Value::Float(cutoff_hz)) => design.cutoff_hz = *cutoff_hz,
+            ("high_cutoff_hz", Value::Float(cutoff_hz)) => design.high_cutoff_hz = Some(*cutoff_hz),
+            ("length", Value::Int(length)) => design.length = *length as usize,
+            ("window", Value::Text(window)) => design.window.clone_from(window),
+            _ => {
+                let problem = "this filter is designed: set `design`, `cutoff_hz`, `length` or `window`";
+                return Err(Error::Refused(format!("{problem}, not `{name}`")));
+            }
+        }
+        Ok(Source::Designed(design))
+    }
+
+    fn taps(&self, rate_hz: Option<f64>) -> Result<Vec<f64>> {
         let design = match self {
             Source::Given(taps) => return Ok(taps.clone()),
             Source::Designed(design) => design,
         };
-        let rate_hz =
-            io.format("in").and_then(|format| format.rate_hz).filter(|(num, den)| *num > 0 && *den > 0);
-        let Some((num, den)) = rate_hz else {
+        let Some(rate_hz) = rate_hz else {
             let problem =
                 "the stream at `in` has no rate, without which no filter can be designed: give `taps`";
             return Err(Error::Refused(problem.to_owned()));
         };
-        design.taps(f64::from(num) / f64::from(den))
+        design.taps(rate_hz)
     }
 }
 
@@ -178,7 +201,6 @@ fn read_taps(path: &str) -> Result<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Value;
     use crate::blocks::reference::{assert_close, vector};
     use crate::temp_dir::TempDir;
     use crate::testing::Bench;
@@ -212,6 +234,82 @@ mod tests {
         let mut bench = Bench::of::<Fir>(&params).unwrap();
         let out: Vec<f64> = bench.run_through(1, 10, &vector("input")).unwrap();
         assert_close(&out, &vector("filtered band-pass hamming"), 1e-15);
+    }
+
+    type Settings<'a> = &'a [(&'a str, Value)];
+
+    /// Filters the input with taps or a design that is changed after `change` samples, which were buffers of their own.
+    fn changed(params: Settings<'_>, change: usize, settings: Settings<'_>) -> Vec<f64> {
+        let (mut bench, input) = (Bench::of::<Fir>(params).unwrap(), vector("input"));
+        let mut out = Vec::new();
+        for (first, part) in [(0, &input[..change]), (change, &input[change..])] {
+            if first > 0 {
+                settings.iter().for_each(|(name, value)| bench.set(name, value.to_string()).unwrap());
+            }
+            bench.push_frames("in", first as i64, 1, part).unwrap();
+            bench.run().unwrap();
+            out.extend(bench.pull_all::<f64>("out").unwrap());
+        }
+        out
+    }
+
+    #[test]
+    fn taps_change_while_samples_flow() {
+        // From many taps to few, all that the new ones need is remembered: scipy's results, cut together.
+        let given: [(&str, Value); 1] = [("taps", vector("taps low-pass blackman").into())];
+        let designed: [(&str, Value); 3] =
+            [("design", "low-pass".into()), ("cutoff_hz", 9600.into()), ("length", 15.into())];
+        let taps = [("taps", vector("taps low-pass hamming").into())];
+        let design = [("window", "hann".into()), ("length", 16.into()), ("cutoff_hz", 4800.into())];
+        let cases: [(Settings<'_>, &str, Settings<'_>, &str); 3] = [
+            (&given, "low-pass blackman", &taps, "low-pass hamming"),
+            (&designed, "low-pass hamming", &design, "low-pass hann"),
+            (&designed, "low-pass hamming", &[("design", "high-pass".into())], "high-pass hamming"),
+        ];
+        for (params, before, settings, after) in cases {
+            let (before, after) =
+                (vector(&format!("filtered {before}")), vector(&format!("filtered {after}")));
+            for change in [1, 16, 50, 99] {
+                let out = changed(params, change, settings);
+                assert_close(&out, &[&before[..change], &after[change..]].concat(), 1e-15);
+            }
+        }
+        // From few to many, what the few had forgotten counts as zeros: the sum, written down.
+        let (short, long) = (vector("taps low-pass hann"), vector("taps low-pass blackman"));
+        let (change, input) = (50, vector("input"));
+        let out = changed(&[("taps", short.clone().into())], change, &[("taps", long.clone().into())]);
+        let oldest = change - (short.len() - 1);
+        let sum = |n: usize| (oldest..=n).filter_map(|i| long.get(n - i).map(|tap| tap * input[i])).sum();
+        let after: Vec<f64> = (change..input.len()).map(sum).collect();
+        assert_close(&out, &[&vector("filtered low-pass hann")[..change], &after].concat(), 1e-15);
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_made_is_refused_and_the_present_one_goes_on() {
+        let params: [(&str, Value); 3] =
+            [("design", "low-pass".into()), ("cutoff_hz", 9600.into()), ("length", 15.into())];
+        let mut bench = Bench::of::<Fir>(&params).unwrap();
+        let (input, expected) = (vector("input"), vector("filtered low-pass hamming"));
+        bench.push_frames("in", 0, 1, &input[..50]).unwrap();
+        bench.run().unwrap();
+        for (name, value, refusal) in [
+            ("cutoff_hz", "24000", "half the stream's rate (24000 Hz), found 24000 Hz"),
+            ("high_cutoff_hz", "9700", "a low-pass has no `high_cutoff_hz`"),
+            ("design", "band-pass", "a band-pass needs `high_cutoff_hz`"),
+            ("taps", "1,2", "this filter is designed"),
+        ] {
+            let error = bench.set(name, value).expect_err(name).to_string();
+            assert!(error.contains(refusal), "{error}");
+        }
+        bench.push_frames("in", 50, 1, &input[50..]).unwrap();
+        bench.run().unwrap();
+        assert_close(&bench.pull_all::<f64>("out").unwrap(), &expected, 1e-15);
+        let mut bench = Bench::of::<Fir>(&[("taps", vec![1.0].into())]).unwrap();
+        let error = bench.set("cutoff_hz", 100).expect_err("refused").to_string();
+        assert!(
+            error.starts_with("the taps of this filter are given, `cutoff_hz` is for designed ones"),
+            "{error}"
+        );
     }
 
     #[test]

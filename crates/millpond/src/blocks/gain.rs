@@ -59,6 +59,20 @@ mod tests {
     }
 
     #[test]
+    fn another_factor_counts_from_the_next_buffer_on() {
+        let mut bench = Bench::of::<Gain>(&[("k", 0.5.into())]).unwrap();
+        for k in [None, Some(-2.0), Some(1.0), Some(0.0)] {
+            if let Some(k) = k {
+                bench.set("k", k).unwrap();
+            }
+            bench.push("in", &[3.0, -8.0]).unwrap();
+            bench.run().unwrap();
+        }
+        let out = bench.pull_all::<f64>("out").unwrap();
+        assert_eq!(out, [1.5, -4.0, -6.0, 16.0, 3.0, -8.0, 0.0, 0.0]);
+    }
+
+    #[test]
     fn nothing_changes_at_one() {
         let mut bench = Bench::of::<Gain>(&[]).unwrap();
         let samples = [i32::MIN, -1, 0, 1, i32::MAX];

@@ -89,4 +89,20 @@ mod tests {
         let refusal = Bench::of::<Router>(&[("outputs", names()), ("select", "d".into())]).err().unwrap();
         assert_eq!(refusal.to_string(), "`select`: expected the name of an output (a, b, c), found `d`");
     }
+
+    #[test]
+    fn another_output_counts_from_the_next_buffer_on() {
+        let mut bench = Bench::of::<Router>(&[("outputs", names())]).unwrap();
+        // In turn first; then a name that there is not, which changes nothing.
+        for (i, select) in [None, None, Some("c"), Some("a"), Some("d"), Some("b")].into_iter().enumerate() {
+            if let Some(select) = select {
+                bench.set("select", select).unwrap();
+            }
+            bench.push("in", &[2 * i as u8, 2 * i as u8 + 1]).unwrap();
+            bench.run().unwrap();
+        }
+        assert_eq!(bench.pull_all::<u8>("a").unwrap(), [0, 1, 6, 7, 8, 9]);
+        assert_eq!(bench.pull_all::<u8>("b").unwrap(), [2, 3, 10, 11]);
+        assert_eq!(bench.pull_all::<u8>("c").unwrap(), [4, 5]);
+    }
 }

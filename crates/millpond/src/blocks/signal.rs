@@ -186,6 +186,32 @@ mod tests {
     }
 
     #[test]
+    fn another_frequency_goes_on_with_the_phase() {
+        let params: [(&str, Value); 4] = [
+            ("freq_hz", 1000.into()),
+            ("amplitude", 0.5.into()),
+            ("dtype", "f64".into()),
+            ("frames", 7.into()),
+        ];
+        let mut bench = Bench::of::<Signal>(&params).unwrap();
+        // Until the queue is full, of what was computed before the change. Then with room for what comes after it.
+        bench.run().unwrap();
+        bench.set("freq_hz", 3456.7).unwrap();
+        let before = bench.pull_all::<f64>("out").unwrap();
+        bench.run().unwrap();
+        let after = bench.pull_all::<f64>("out").unwrap();
+        assert!(before.len() > 48 && after.len() > 48);
+        // A running sum of the steps, which the block does not compute.
+        let mut cycles = 0.0;
+        let mut expected = Vec::new();
+        for i in 0..before.len() + after.len() {
+            expected.push(0.5 * (TAU * cycles).sin());
+            cycles += if i < before.len() { 1000.0 } else { 3456.7 } / 48_000.0;
+        }
+        assert_close(&[before, after].concat(), &expected, 1e-10);
+    }
+
+    #[test]
     fn other_waveforms_are_those_of_scipy() {
         let at = |i: usize| ((i as f64 + 0.25) * 1000.0 / 48_000.0).fract();
         assert_close(&(0..50).map(|i| square(at(i))).collect::<Vec<_>>(), &vector("square"), 0.0);
