@@ -7,16 +7,20 @@ use millpond::Catalog;
 
 #[test]
 fn what_can_be_set_is_read_while_the_block_works() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/blocks");
     let mut sources = String::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            // Without its tests, and on one line, however it is formatted.
-            let text = std::fs::read_to_string(&path).unwrap();
-            let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-            sources.extend(code.split_whitespace());
-            sources.push('\n');
+    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/blocks")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if !path.ends_with("tests.rs") {
+                // Without its tests, and on one line, however it is formatted.
+                let text = std::fs::read_to_string(&path).unwrap();
+                let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+                sources.extend(code.split_whitespace());
+                sources.push('\n');
+            }
         }
     }
     let mut unread = Vec::new();
