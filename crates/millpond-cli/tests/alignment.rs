@@ -409,3 +409,24 @@ fn a_table_that_is_killed_while_a_source_is_behind_does_not_go_back() {
     let times: Vec<f64> = ended(run).rows("rows.csv").column("time");
     assert!(times.is_sorted_by(|earlier, later| earlier < later), "each row has a later time");
 }
+
+#[test]
+fn a_clock_that_nobody_answers_for_is_told_once() {
+    let text = r#"
+name = "unanswered"
+connect = ["tone -> paced -> dated -> csv"]
+[blocks]
+tone = { type = "signal", rate_hz = 1000, frames = 1, count = 200 }
+paced = { type = "throttle", rate_hz = 1000 }
+dated = { type = "restamp", mode = "clock", ask = "scope/time", ask_every_ms = 1 }
+csv = { type = "csv-sink", path = "rows.csv" }
+"#;
+    let end = ended(start(text, &[]));
+    let told = "the clock `scope/time` does not answer, the estimate stays as it is: nobody in pond `unanswered` answers";
+    assert_eq!(end.stdout.matches(told).count(), 1, "{end}");
+    let stamps: Vec<i64> =
+        end.rows("rows.csv").rows.iter().map(|row| row[0].parse().expect("a stamp")).collect();
+    assert_eq!(stamps.len(), 200);
+    // Times of arrival: of this century.
+    assert!(stamps.is_sorted() && stamps[0] > 1_600_000_000_000_000_000, "{stamps:?}");
+}

@@ -321,6 +321,12 @@ impl Io {
         report::note(name, line);
     }
 
+    /// As [`note`](Io::note), for a thread of the block's own.
+    pub(crate) fn notes(&self) -> impl Fn(&str) + Send + use<> {
+        let name = self.party.is_shared.then(|| self.block.clone());
+        move |line| report::note(name.as_deref(), line)
+    }
+
     /// Sends what is kept, as far as there is room; true if nothing is left.
     pub(crate) fn flush(&mut self) -> Result<bool> {
         let mut all = true;

@@ -35,6 +35,8 @@ pub struct ClockEstimate {
     group: u32,
     /// The first comparison. Everything else is relative to it, so that `f64` loses nothing that matters.
     first: Option<(i64, i64)>,
+    /// What the other clock showed in the latest comparison.
+    latest_remote_ns: Option<i64>,
     comparisons: u64,
     in_group: u32,
     /// The best of the group that is not complete, and its cost.
@@ -51,6 +53,8 @@ struct Point {
     remote_ns: f64,
     /// By how much ours has gone further since then.
     ahead_ns: f64,
+    /// Half the round trip of a probe; nothing is known of an arrival.
+    uncertain_ns: Option<f64>,
 }
 
 impl ClockEstimate {
@@ -60,6 +64,7 @@ impl ClockEstimate {
         Self {
             group: group.max(1),
             first: None,
+            latest_remote_ns: None,
             comparisons: 0,
             in_group: 0,
             best: None,
@@ -86,7 +91,9 @@ impl ClockEstimate {
         let (first_remote_ns, first_local_ns) = *self.first.get_or_insert((remote_ns, local_ns));
         let since_ns = i128::from(remote_ns) - i128::from(first_remote_ns);
         let ahead_ns = i128::from(local_ns) - i128::from(first_local_ns) - since_ns;
-        let point = Point { remote_ns: since_ns as f64, ahead_ns: ahead_ns as f64 };
+        self.latest_remote_ns = Some(remote_ns);
+        let uncertain_ns = cost.map(|round_trip_ns| round_trip_ns / 2.0);
+        let point = Point { remote_ns: since_ns as f64, ahead_ns: ahead_ns as f64, uncertain_ns };
         let cost = cost.unwrap_or(point.ahead_ns - self.slope * point.remote_ns);
         self.comparisons += 1;
         self.in_group += 1;
@@ -147,6 +154,22 @@ impl ClockEstimate {
     /// By how much our clock is faster, in millionths; 0 until enough is known.
     pub fn drift_ppm(&self) -> f64 {
         self.slope * 1e6
+    }
+
+    /// What the other clock showed in the latest comparison.
+    pub fn latest_remote_ns(&self) -> Option<i64> {
+        self.latest_remote_ns
+    }
+
+    /// A moment on the other clock, and how far off [`to_local`](ClockEstimate::to_local) is there at most: the moment of the probe that was
+    /// chosen last, which lay somewhere within its round trip. `None` before the first probe, and for arrivals, which prove nothing.
+    pub fn error_bound(&self) -> Option<(i64, u64)> {
+        let (first_remote_ns, _) = self.first?;
+        let point = self.points.back().or(self.best.as_ref().map(|(point, _)| point))?;
+        let residual_ns = point.ahead_ns - (self.height_ns + self.slope * point.remote_ns);
+        // Up to a nanosecond each is lost by rounding to whole ones: of the middle, and of what `to_local` returns.
+        let bound_ns = (residual_ns.abs() + point.uncertain_ns?).ceil() as u64 + 2;
+        Some((first_remote_ns.checked_add(point.remote_ns as i64)?, bound_ns))
     }
 
     /// How many comparisons there were.
@@ -254,6 +277,27 @@ mod tests {
         assert_eq!(clock.offset_ns(0), Some(3800), "the shorter delay counts");
         clock.reset();
         assert_eq!(clock.to_local(5), None);
+    }
+
+    #[test]
+    fn a_probe_says_how_far_off_the_estimate_is_at_most() {
+        let mut clock = ClockEstimate::new(4);
+        clock.add_arrival(0, EPOCH_NS);
+        assert_eq!((clock.error_bound(), clock.latest_remote_ns()), (None, Some(0)));
+        clock.reset();
+        let mut random = Random(11);
+        for i in 0..400i64 {
+            let remote_ns = i * 1_000_000_000;
+            let local_ns = EPOCH_NS + truth(remote_ns) as i64;
+            // Ways of very different length, which the estimate cannot know.
+            let mut way = || (1e3 + 300e3 * random.delay()) as i64;
+            clock.add_probe(local_ns - way(), remote_ns, local_ns + 7 * way());
+            let (moment_ns, bound_ns) = clock.error_bound().unwrap();
+            let error_ns = clock.to_local(moment_ns).unwrap() - EPOCH_NS - truth(moment_ns) as i64;
+            assert!(error_ns.unsigned_abs() <= bound_ns, "{i}: {error_ns} of {bound_ns} ns");
+            assert!(bound_ns < 10_000_000, "{i}: {bound_ns} ns says nothing");
+        }
+        assert_eq!(clock.latest_remote_ns(), Some(399_000_000_000));
     }
 
     #[test]

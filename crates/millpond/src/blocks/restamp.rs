@@ -1,10 +1,16 @@
 //! `restamp`: gives the buffers of a stream other timestamps.
 
+use std::time::Duration;
+
+use self::asker::{Asker, describe, now_ns};
 use super::last_stamp::LastStamp;
 use super::timed_inputs::ns;
 use crate::align::ClockEstimate;
+use crate::param::Value;
 use crate::prelude::*;
 use crate::sample_to_ns;
+
+mod asker;
 
 const MODES: &[&str] = &["delay", "regenerate", "clock"];
 
@@ -19,7 +25,9 @@ pub(super) struct Restamp {
 enum Mode {
     Delay,
     Regenerate(Regenerate),
+    /// Compared by the arrivals of its stamps.
     Clock(ClockEstimate),
+    Asked(Asker),
 }
 
 /// Counts frames from an anchor.
@@ -40,7 +48,11 @@ impl Block for Restamp {
                  takes jitter away; when a stamp is further off than the threshold, counting begins anew there, which is published as \
                  BLOCK/anchor. `clock` is for stamps of another clock and for sample indexes: it compares them with the times of arrival and \
                  estimates the offset and drift of the two clocks from the comparisons with the least delay, robustly (Theil-Sen); \
-                 the new stamps are absolute, and the estimate is published as BLOCK/clock. A stamp of time that would be earlier \
+                 the new stamps are absolute, and the estimate is published as BLOCK/clock. With `ask` it asks the other clock on the message \
+                 bus instead, which tells a delay from an offset: the answer is what the clock shows in ns, or [received, sent] if answering \
+                 takes time. Until the first answer, stamps are times of arrival. While nobody answers, which is told once, the \
+                 estimate stays as it is. The call BLOCK/clock gives the estimate: `offset_ns`, `drift_ppm`, and, if it asks, `error_ns`: how \
+                 far off it is at most at the moment `error_at_ns` of the other clock. A stamp of time that would be earlier \
                  than the one before is set to that, also after a restart.",
             )
             .example(
@@ -70,15 +82,35 @@ blocks.table = { type = "csv-sink", path = "tone.csv" }
                     .fixed(),
             )
             .param(
-                Param::int("group", "clock: of how many buffers the one with the least delay counts; the last 64 groups make the line")
+                Param::int("group", "clock: of how many buffers or answers the one with the least delay counts; the last 64 groups make the line")
                     .range(1.0, 1e6)
                     .default(16)
                     .fixed(),
             )
+            .param(
+                Param::text("ask", "clock: the topic on the message bus on which the other clock tells its time")
+                    .optional()
+                    .fixed(),
+            )
+            .param(
+                Param::float("ask_every_ms", "clock: from one question to the next")
+                    .range(1.0, 9e12)
+                    .unit("ms")
+                    .default(1000.0)
+                    .fixed(),
+            )
+            .param(Param::bool("asks", "clock: whether it asks; without, the estimate stays as it is").default(true))
     }
 
     fn new(params: &Params) -> Result<Self> {
-        let mode = match params.get::<String>("mode").as_str() {
+        let ask: Option<String> = params.get("ask");
+        let mode: String = params.get("mode");
+        if ask.is_some() && mode != "clock" {
+            let problem =
+                format!("`ask` is of no use with `mode = \"{mode}\"`, only with `mode = \"clock\"`");
+            return Err(Error::Refused(problem));
+        }
+        let mode = match mode.as_str() {
             "regenerate" => Mode::Regenerate(Regenerate {
                 rate_hz: params.get::<Option<u32>>("rate_hz").map(|rate_hz| (rate_hz, 1)),
                 threshold_ns: ns(params.get("threshold_ms")),
@@ -86,7 +118,16 @@ blocks.table = { type = "csv-sink", path = "tone.csv" }
                 frames: 0,
                 anchors: 0,
             }),
-            "clock" => Mode::Clock(ClockEstimate::new(params.get("group"))),
+            "clock" => {
+                let clock = ClockEstimate::new(params.get("group"));
+                match ask {
+                    None => Mode::Clock(clock),
+                    Some(topic) => {
+                        let every = Duration::from_nanos(ns(params.get("ask_every_ms")));
+                        Mode::Asked(Asker::new(topic, every, params.get("asks"), clock)?)
+                    }
+                }
+            }
             _ => Mode::Delay,
         };
         Ok(Self { mode, is_absolute: true, last: LastStamp::default() })
@@ -94,15 +135,37 @@ blocks.table = { type = "csv-sink", path = "tone.csv" }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
         self.last = LastStamp::of(io, "out");
-        if let Mode::Regenerate(regenerate) = &mut self.mode {
-            let of_stream = io.format("in").and_then(|format| format.rate_hz);
-            regenerate.rate_hz = regenerate.rate_hz.or(of_stream);
-            if regenerate.rate_hz.is_none_or(|(num, den)| num == 0 || den == 0) {
-                let problem = "the stream states no rate: give `rate_hz` to regenerate its stamps";
-                return Err(Error::Refused(problem.to_owned()));
+        match &mut self.mode {
+            Mode::Regenerate(regenerate) => {
+                let of_stream = io.format("in").and_then(|format| format.rate_hz);
+                regenerate.rate_hz = regenerate.rate_hz.or(of_stream);
+                if regenerate.rate_hz.is_none_or(|(num, den)| num == 0 || den == 0) {
+                    let problem = "the stream states no rate: give `rate_hz` to regenerate its stamps";
+                    return Err(Error::Refused(problem.to_owned()));
+                }
+                Ok(())
             }
+            Mode::Asked(asker) => asker.start(io),
+            Mode::Delay | Mode::Clock(_) => Ok(()),
+        }
+    }
+
+    fn set_param(&mut self, name: &str, value: &Value) -> Result<()> {
+        if let (Mode::Asked(asker), "asks", Value::Bool(asks)) = (&self.mode, name, value) {
+            asker.set_asks(*asks);
         }
         Ok(())
+    }
+
+    fn call(&mut self, name: &str, _: Json, io: &mut Io) -> Result<Json> {
+        match (&self.mode, name) {
+            (Mode::Clock(clock), "clock") => Ok(describe(clock)),
+            (Mode::Asked(asker), "clock") => Ok(asker.describe()),
+            _ => Err(Error::Refused(format!(
+                "block `{}` has no call `{name}`; with `mode = \"clock\"` it has `clock`",
+                io.block()
+            ))),
+        }
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
@@ -146,20 +209,17 @@ blocks.table = { type = "csv-sink", path = "tone.csv" }
                 self.of_time(new_ns)
             }
             Mode::Clock(clock) => {
-                let remote_ns = stamp.to_ns(None).ok_or_else(|| unfit(stamp, "buffers with a timestamp"))?;
-                let Timestamp::Absolute(arrival_ns) = Timestamp::now() else {
-                    unreachable!("now is absolute")
-                };
+                let (remote_ns, arrival_ns) = (remote_ns(stamp)?, now_ns());
                 if clock.add_arrival(remote_ns, arrival_ns) {
-                    let estimate = json!({
-                        "offset_ns": clock.offset_ns(remote_ns),
-                        "drift_ppm": clock.drift_ppm(),
-                        "comparisons": clock.comparisons(),
-                    });
-                    io.publish("clock", estimate)?;
+                    io.publish("clock", describe(clock))?;
                 }
                 buffer.set_time_range(None);
                 Timestamp::Absolute(self.last.at_least(clock.to_local(remote_ns).unwrap_or(arrival_ns)))
+            }
+            Mode::Asked(asker) => {
+                let local_ns = asker.to_local(remote_ns(stamp)?).unwrap_or_else(now_ns);
+                buffer.set_time_range(None);
+                Timestamp::Absolute(self.last.at_least(local_ns))
             }
         };
         buffer.set_timestamp(new);
@@ -167,13 +227,15 @@ blocks.table = { type = "csv-sink", path = "tone.csv" }
     }
 
     fn finish(&mut self, io: &mut Io) -> WorkResult {
+        let told_drift = |clock: &ClockEstimate| {
+            (clock.comparisons() > 0).then(|| format!("the clocks drift by {:.1} ppm", clock.drift_ppm()))
+        };
         match &self.mode {
             Mode::Regenerate(regenerate) if regenerate.anchors > 1 => {
                 io.note(&format!("counting began anew {} times", regenerate.anchors - 1));
             }
-            Mode::Clock(clock) if clock.comparisons() > 0 => {
-                io.note(&format!("the clocks drift by {:.1} ppm", clock.drift_ppm()));
-            }
+            Mode::Clock(clock) => told_drift(clock).iter().for_each(|line| io.note(line)),
+            Mode::Asked(asker) => told_drift(&asker.clock()).iter().for_each(|line| io.note(line)),
             _ => {}
         }
         Ok(())
@@ -206,6 +268,11 @@ impl Regenerate {
         self.frames += i64::from(frames);
         (new_ns.max(last_ns), None)
     }
+}
+
+/// What the other clock showed.
+fn remote_ns(stamp: Timestamp) -> Result<i64> {
+    stamp.to_ns(None).ok_or_else(|| unfit(stamp, "buffers with a timestamp"))
 }
 
 fn unfit(stamp: Timestamp, expected: &str) -> Error {

@@ -49,8 +49,10 @@ mod wire;
 
 use member::Member;
 use queue::Queue;
-use topic::{Pattern, check_topic};
+use topic::Pattern;
 use wire::Kind;
+
+pub(crate) use topic::check_topic;
 
 pub use serde_json::{Value as Json, json};
 

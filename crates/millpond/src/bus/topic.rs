@@ -43,7 +43,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-pub(super) fn check_topic(topic: &str) -> Result<(), BusError> {
+pub(crate) fn check_topic(topic: &str) -> Result<(), BusError> {
     check("topic", topic, |segment, _| is_plain(segment))
 }
 
