@@ -1,90 +1,27 @@
 //! The sending end: publishes buffers to every connection of an output port.
 
+mod batch;
+mod lane;
+mod refusal;
+
+use lane::Lane;
+pub use refusal::{SendError, SendReason};
+
 use crate::allocator::Allocator;
-use crate::attachment::{Attachment, Belonging, Session};
-use crate::buffer::{Buffer, BufferMut, timestamp_of};
-use crate::control::{DIED, LANE_ACTIVE, SHARED};
+use crate::attachment::{Belonging, Session};
+use crate::buffer::{Buffer, BufferMut};
+use crate::control::LANE_ACTIVE;
 use crate::error::Result;
 use crate::lane::End;
-use crate::layout::{MAX_CONSUMERS, PortRecord};
-use crate::ports::{LaneEnd, OnReceiverDeath, Policy, bound_words};
-use crate::references::References;
+use crate::layout::PortRecord;
+use crate::ports::{LaneEnd, bound_words};
 use crate::registry::port_name;
-use crate::sync::{Ordering, fence};
+use crate::sync::Ordering;
 use crate::timestamp::Timestamp;
 use crate::token::{REDELIVERED, Reference};
 use crate::waiter::{Waiter, Woken};
-use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Why a buffer was not sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SendReason {
-    /// A blocking connection has no room.
-    Full,
-    /// No room came within the time given.
-    Timeout,
-    /// The receiver of this connection has died, and the connection gives up then.
-    ReceiverDied {
-        /// The input port.
-        port: String,
-    },
-    /// The buffer has as many references as it can have.
-    TooManyReferences,
-    /// The pond was asked to stop.
-    Stopped,
-    /// The handle was inherited by `fork`.
-    Forked,
-    /// The buffer is of another pond.
-    OtherPond,
-    /// The registry cannot be reached, or a connection is corrupt.
-    Broken {
-        /// What is wrong.
-        problem: String,
-    },
-}
-
-impl fmt::Display for SendReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SendReason::Full => write!(f, "a connection's queue is full"),
-            SendReason::Timeout => write!(f, "a connection's queue stayed full for the time given"),
-            SendReason::ReceiverDied { port } => write!(f, "the receiver `{port}` has died"),
-            SendReason::TooManyReferences => write!(f, "the buffer has as many references as it can have"),
-            SendReason::Stopped => write!(f, "the pond was asked to stop"),
-            SendReason::Forked => write!(f, "this handle belongs to the parent process"),
-            SendReason::OtherPond => write!(f, "the buffer belongs to another pond"),
-            SendReason::Broken { problem } => write!(f, "{problem}"),
-        }
-    }
-}
-
-/// A buffer that was not sent, handed back, and why.
-#[derive(Debug, thiserror::Error)]
-#[error("not sent: {reason}")]
-pub struct SendError {
-    /// Why.
-    pub reason: SendReason,
-    /// The buffer.
-    pub buffer: Buffer,
-}
-
-struct Lane {
-    end: LaneEnd,
-    /// Next position to publish. Private: cells validate themselves.
-    next: u64,
-    /// Last `head` seen; it only grows.
-    head: u64,
-    policy: Policy,
-    gives_up: bool,
-    /// 0: no limit.
-    max_time_ns: i64,
-    /// Of the buffer that is, or was last, to be sent and has not been.
-    offered: Timestamp,
-}
 
 /// The sending end of an output port. One at a time in the whole pond; dropping it ends the stream (as
 /// [`finish`](Output::finish) does), unless the thread is panicking: then receivers are told that the sender is gone.
@@ -273,75 +210,6 @@ impl Output {
                 Woken::Stopped => return Err(SendError { reason: SendReason::Stopped, buffer }),
             }
         }
-    }
-
-    /// Sends as many of `buffers` as fit now, from the front, with one ring for all. Returns how many were sent.
-    ///
-    /// Never blocks: zero means full.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send). What was not sent stays in `buffers`; the one that failed comes with the error.
-    pub fn send_batch(&mut self, buffers: &mut VecDeque<Buffer>) -> std::result::Result<usize, SendError> {
-        let Some(first) = buffers.front() else { return Ok(0) };
-        let me = self.session.attachment();
-        match self.admit(first) {
-            Ok(()) => {}
-            Err(SendReason::Full) => return Ok(0),
-            Err(reason) => match buffers.pop_front() {
-                Some(buffer) => return Err(SendError { reason, buffer }),
-                None => return Ok(0),
-            },
-        }
-        // One connection is the case worth batching: all tokens, then all cells.
-        let [lane] = &mut self.lanes[..] else { return self.send_one_by_one(buffers) };
-        if lane.end.depth.saturating_sub(lane.next.wrapping_sub(lane.head)) < buffers.len() as u64 {
-            lane.head = lane.end.record.head.load(Ordering::Acquire);
-        }
-        let room = lane.end.depth.saturating_sub(lane.next.wrapping_sub(lane.head));
-        let fit = (room.min(buffers.len() as u64) as usize).min(MAX_BATCH);
-        let plain_lane = lane.max_time_ns == 0;
-        let all_plain =
-            plain_lane && buffers.iter().take(fit).all(|b| std::ptr::eq(b.pond(), me) && b.owns_token());
-        if fit == 0 || !all_plain {
-            return self.send_one_by_one(buffers);
-        }
-        crash_point!(Described);
-        for (buffer, position) in buffers.iter().take(fit).zip((0..).map(|n| lane.next.wrapping_add(n))) {
-            lane.end.lane.put_token(&buffer.record().references, buffer.reference().token, position);
-        }
-        crash_point!(BatchTokens);
-        for buffer in buffers.drain(..fit) {
-            let flags = if buffer.redelivered() { REDELIVERED } else { 0 };
-            lane.end.lane.publish(lane.next, buffer.into_token(), flags);
-            lane.next = lane.next.wrapping_add(1);
-            crash_point!(BatchBetween);
-        }
-        lane.ring(me);
-        Ok(fit)
-    }
-
-    /// Each buffer to every connection, and one ring for all at the end: a receiver that slept is woken once a batch.
-    fn send_one_by_one(&mut self, buffers: &mut VecDeque<Buffer>) -> std::result::Result<usize, SendError> {
-        let mut sent = 0;
-        let mut outcome = Ok(());
-        while sent < MAX_BATCH
-            && let Some(buffer) = buffers.pop_front()
-        {
-            match self.admit(&buffer) {
-                Ok(()) => outcome = self.publish(buffer),
-                Err(SendReason::Full) => {
-                    buffers.push_front(buffer);
-                    break;
-                }
-                Err(reason) => outcome = Err(SendError { reason, buffer }),
-            }
-            if outcome.is_err() {
-                break;
-            }
-            sent += 1;
-        }
-        self.ring_all();
-        outcome.map(|()| sent)
     }
 
     /// p3 for every connection.
@@ -592,138 +460,6 @@ impl Output {
             && !self.lanes[0].gives_up
             && self.lanes[0].max_time_ns == 0;
         Ok(())
-    }
-}
-
-/// Tokens that one batch may hold unpublished: bounds what a kill in between takes back.
-const MAX_BATCH: usize = 64;
-
-impl Lane {
-    fn new(end: LaneEnd) -> Lane {
-        let head = end.record.head.load(Ordering::Acquire);
-        let next = end.lane.next_unpublished(head);
-        let policy = match end.record.policy.load(Ordering::Relaxed) {
-            1 => Policy::DropNewest,
-            2 => Policy::DropOldest,
-            _ => Policy::Block,
-        };
-        let gives_up = end.record.on_receiver_death.load(Ordering::Relaxed) == OnReceiverDeath::GiveUp as u32;
-        let max_time_ns = i64::try_from(end.record.max_time_ns.load(Ordering::Relaxed)).unwrap_or(0);
-        Lane { end, next, head, policy, gives_up, max_time_ns, offered: Timestamp::None }
-    }
-
-    #[inline(always)]
-    fn has_room(&mut self) -> bool {
-        if self.next.wrapping_sub(self.head) < self.end.depth {
-            return true;
-        }
-        self.head = self.end.record.head.load(Ordering::Acquire);
-        self.next.wrapping_sub(self.head) < self.end.depth
-    }
-
-    /// Whether the policy lets a buffer be sent now. The port's name, or the problem, is filled in by the caller.
-    #[inline]
-    fn admits(&mut self, pond: &'static Attachment) -> std::result::Result<(), SendReason> {
-        if self.gives_up && self.policy == Policy::Block && self.lost_its_receiver() {
-            return Err(SendReason::ReceiverDied { port: String::new() });
-        }
-        let has_room = self.has_room();
-        if has_room && !self.reaches_too_far(pond) {
-            return Ok(());
-        }
-        // No room, or a head that cannot be: behind what is queued, or beyond what was sent.
-        if !has_room && self.next.wrapping_sub(self.head) > self.end.lane.cells.len() as u64 {
-            return Err(SendReason::Broken { problem: String::new() });
-        }
-        if self.policy == Policy::Block { Err(SendReason::Full) } else { Ok(()) }
-    }
-
-    /// The buffer at hand is stamped too long after the oldest that waits. Read from the queue itself: there is nothing that a
-    /// restarted sender would have to know.
-    #[inline]
-    fn reaches_too_far(&self, pond: &'static Attachment) -> bool {
-        self.max_time_ns != 0 && self.waits_since(pond).is_some_and(|ns| ns > self.max_time_ns)
-    }
-
-    /// Nanoseconds from the timestamp of the oldest that waits to that of the buffer at hand.
-    #[cold]
-    fn waits_since(&self, pond: &'static Attachment) -> Option<i64> {
-        let head = || self.end.record.head.load(Ordering::Acquire);
-        let mut at = head();
-        // A lap of tries is enough: each that fails has seen a buffer leave, and without this sender none comes.
-        for _ in 0..=self.end.lane.cells.len() {
-            let oldest =
-                self.end.lane.published(at).and_then(|cell| pond.control.slot(cell.reference().slot));
-            let stamp = oldest.map(timestamp_of);
-            // Still the oldest afterwards: until then nobody could use the buffer for anything else.
-            fence(Ordering::Acquire);
-            match head() {
-                still if still == at => return self.offered.checked_since_ns(stamp?),
-                moved => at = moved,
-            }
-        }
-        None
-    }
-
-    fn lost_its_receiver(&self) -> bool {
-        self.gives_up && self.end.record.consumer_presence.load(Ordering::Acquire) & 0xff == DIED
-    }
-
-    /// Makes room as the policy says; `false`: the buffer is dropped for this connection, and counted.
-    #[inline]
-    fn make_room(&mut self, pond: &'static Attachment) -> bool {
-        if self.has_room() && !self.reaches_too_far(pond) {
-            return true;
-        }
-        let record = self.end.record;
-        let count = |counter: &crate::sync::AtomicU64| {
-            counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-            crash_point!(DropCounted);
-        };
-        if self.policy == Policy::DropOldest {
-            // Each round either drops one or finds that a consumer took one; a lap of neither means a stray write.
-            for _ in 0..=self.end.lane.cells.len() {
-                if self.end.lane.drop_oldest(&pond) {
-                    count(&record.dropped_oldest);
-                }
-                if self.has_room() && !self.reaches_too_far(pond) {
-                    return true;
-                }
-            }
-        }
-        count(&record.dropped_newest);
-        false
-    }
-
-    #[inline(always)]
-    fn push(&mut self, pond: &'static Attachment, references: &References, reference: Reference, flags: u8) {
-        self.enter(references, reference, flags);
-        self.ring(pond);
-    }
-
-    /// The first two steps of a push: p3 is still to come.
-    #[inline(always)]
-    fn enter(&mut self, references: &References, reference: Reference, flags: u8) {
-        self.end.lane.put_token(references, reference.token, self.next); // p1
-        self.end.lane.publish(self.next, reference, flags); // p2
-        self.next = self.next.wrapping_add(1);
-    }
-
-    /// p3: wakes the consumers that sleep.
-    #[inline(always)]
-    fn ring(&self, pond: &'static Attachment) {
-        pond.light_fence();
-        let waiters = &self.end.record.consumer_waiters;
-        // Read afresh: a first competing consumer may have joined since.
-        let shared = self.end.record.kind.load(Ordering::Relaxed) == SHARED;
-        let count = if shared { MAX_CONSUMERS } else { 1 };
-        for waiter in &waiters[..count] {
-            let waiter = waiter.load(Ordering::Relaxed);
-            if waiter != 0 {
-                pond.ring_if_asleep(waiter);
-            }
-        }
-        crash_point!(PushDone);
     }
 }
 
