@@ -5,9 +5,25 @@
 #   crates/millpond-shm/mutants/run.sh [PART OF A NAME]          mutants/list, by the loom models: about 10 s a mutant
 #   crates/millpond-shm/mutants/run.sh --crash [PART OF A NAME]  mutants/crash-list, by tests/crash_points: up to 3 min a mutant
 #
+#   crates/millpond-shm/mutants/run.sh --apply                   both lists: only that each still changes its file; seconds
+#
 # A mutant is three lines (name; file; a Perl substitution that must change the file) and an empty one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+if [[ ${1:-} == --apply ]]; then
+    stale=0
+    while read -r name; do
+        [[ -z $name || $name == \#* ]] && continue
+        read -r file
+        read -r substitution
+        if [[ $(perl -0pe "$substitution" "src/$file") == "$(cat "src/$file")" ]]; then
+            echo "STALE     $name: the substitution changes nothing in src/$file"
+            stale=$((stale + 1))
+        fi
+    done < <(cat mutants/list <(echo) mutants/crash-list)
+    [[ $stale == 0 ]]
+    exit
+fi
 list=list
 if [[ ${1:-} == --crash ]]; then
     list=crash-list
