@@ -72,8 +72,8 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    pub(crate) fn new(pattern: &str, queue: Queue) -> Self {
-        Self { cell: Cell::new(format!("the subscription to `{pattern}`"), queue) }
+    pub(crate) fn new(pattern: &str, queue: Queue) -> PyResult<Self> {
+        Ok(Self { cell: Cell::new(format!("the subscription to `{pattern}`"), queue)? })
     }
 
     pub(crate) fn closable(&self) -> std::sync::Weak<dyn Close> {

@@ -1,6 +1,9 @@
 //! A thing that is open until it is closed, used by one thread at a time, and closed when the interpreter ends.
+//!
+//! A forked child can neither use nor close what it inherited: it is its parent's.
 
-use crate::error::{ClosedError, PortInUseError};
+use crate::error::{ClosedError, PortInUseError, forked};
+use millpond_shm::ForkMark;
 use pyo3::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
@@ -12,18 +15,24 @@ pub(crate) struct Cell<T> {
     thing: Mutex<Option<T>>,
     /// Somebody wants to close it: who waits with it gives up.
     closing: AtomicBool,
+    fork: ForkMark,
 }
 
 impl<T> Cell<T> {
-    pub(crate) fn new(name: String, thing: T) -> Arc<Cell<T>> {
-        Arc::new(Cell { name, thing: Mutex::new(Some(thing)), closing: AtomicBool::new(false) })
+    pub(crate) fn new(name: String, thing: T) -> PyResult<Arc<Cell<T>>> {
+        let fork = ForkMark::here()?;
+        Ok(Arc::new(Cell { name, thing: Mutex::new(Some(thing)), closing: AtomicBool::new(false), fork }))
     }
 
     /// Uses the thing.
     ///
     /// # Errors
-    /// `ClosedError`; `PortInUseError` while another thread uses it.
+    /// `ClosedError`; `PortInUseError` while another thread uses it; `ForkedError`.
     pub(crate) fn with<R>(&self, work: impl FnOnce(&mut T) -> PyResult<R>) -> PyResult<R> {
+        // First: a thread of the parent may have had the lock, and keeps it for ever here.
+        if self.fork.is_forked() {
+            return Err(forked());
+        }
         let mut guard = match self.thing.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -40,11 +49,14 @@ impl<T> Cell<T> {
         }
     }
 
-    /// Takes the thing out, waiting for a thread that uses it.
+    /// Takes the thing out, waiting for a thread that uses it. A forked child has nothing of it.
     pub(crate) fn take(&self, py: Python<'_>) -> Option<T>
     where
         T: Send,
     {
+        if self.fork.is_forked() {
+            return None;
+        }
         self.closing.store(true, Ordering::Relaxed);
         py.detach(|| self.lock().take())
     }

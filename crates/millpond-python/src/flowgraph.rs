@@ -2,7 +2,7 @@
 
 use crate::block::{TypeText, block_type};
 use crate::cell::{Close, OPEN};
-use crate::error::{BlockFailedError, MillpondError, from_millpond, from_pond};
+use crate::error::{BlockFailedError, MillpondError, forked, from_millpond, from_pond};
 use crate::statistics;
 use crate::wait::{self, Step};
 use millpond::flowgraph::{Builder, Picture};
@@ -246,6 +246,9 @@ const GRACE: Duration = Duration::from_secs(5);
 impl Close for Running {
     /// Ends the run, when the interpreter does: blocks of this process must not outlive it.
     fn close(&self, py: Python<'_>) {
+        if self.interrupter.is_forked() {
+            return; // it is the parent's
+        }
         py.detach(|| {
             let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
             for _ in 0..2 {
@@ -280,6 +283,9 @@ impl _Run {
 impl _Run {
     /// Waits for the end; `None`: not within the time. The reason and the final numbers.
     fn wait(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Option<(String, Py<PyAny>)>> {
+        if self.is_forked() {
+            return Err(forked());
+        }
         let ended = wait::in_slices(py, wait::timeout(timeout)?, |slice| {
             let ended = self.0.ended.lock().unwrap_or_else(PoisonError::into_inner);
             match ended.recv_timeout(slice.max(Duration::from_millis(1))) {
@@ -312,7 +318,16 @@ impl _Run {
     }
 
     /// Asks it to end: the first time in order, the second at once.
-    fn interrupt(&self) {
+    fn interrupt(&self) -> PyResult<()> {
+        if self.is_forked() {
+            return Err(forked());
+        }
         self.0.interrupter.interrupt();
+        Ok(())
+    }
+
+    /// Whether it is the run of this process's parent.
+    fn is_forked(&self) -> bool {
+        self.0.interrupter.is_forked()
     }
 }

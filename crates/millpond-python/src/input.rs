@@ -39,9 +39,9 @@ impl Receiver {
 }
 
 impl Input {
-    pub(crate) fn new(port: String, input: Port, waiter: Waiter, pond: Pond) -> Input {
-        let cell = Cell::new(format!("the input port `{port}`"), Receiver { port: input, waiter, pond });
-        Input { port, cell }
+    pub(crate) fn new(port: String, input: Port, waiter: Waiter, pond: Pond) -> PyResult<Input> {
+        let cell = Cell::new(format!("the input port `{port}`"), Receiver { port: input, waiter, pond })?;
+        Ok(Input { port, cell })
     }
 
     pub(crate) fn closable(&self) -> std::sync::Weak<dyn Close> {

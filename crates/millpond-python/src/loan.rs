@@ -140,11 +140,10 @@ impl Loan {
     ) -> PyResult<(Buffer, Lasting)> {
         let mut state = self.state();
         if let State::Filling { memory, root, array } = &*state {
+            memory.get().with_writable(refuse_forked).unwrap_or_else(|| Err(over(&State::Sent)))?;
             refuse_writable_views(py, root, array.as_ref())?;
             let wish = wish.or(self.wish);
             let described = memory.get().with_writable(|buffer| {
-                // In a forked child the memory is not there.
-                buffer.as_mut_slice::<u8>().map(drop).map_err(|_| forked())?;
                 if self.is_new || wish.is_some() {
                     let description = describe(wish)?;
                     buffer.set_timestamp(description.stamp);
@@ -217,6 +216,12 @@ fn refuse_writable_views(py: Python<'_>, root: &Py<PyAny>, array: Option<&Py<PyA
     Ok(())
 }
 
+/// # Errors
+/// `ForkedError` in a forked child, which has only a copy of the contents.
+fn refuse_forked(buffer: &mut BufferMut) -> PyResult<()> {
+    buffer.as_mut_slice::<u8>().map(drop).map_err(|_| forked())
+}
+
 fn over(state: &State) -> PyErr {
     match state {
         State::Discarded => ClosedError::new_err("the loan has been discarded; take another one"),
@@ -234,7 +239,10 @@ impl Loan {
     #[getter]
     fn array<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match &*self.state() {
-            State::Filling { root, .. } => root.bind(py).call_method0("view"),
+            State::Filling { memory, root, .. } => {
+                memory.get().with_writable(refuse_forked).unwrap_or_else(|| Err(over(&State::Sent)))?;
+                root.bind(py).call_method0("view")
+            }
             State::Private(array) => Ok(array.bind(py).clone()),
             state => Err(over(state)),
         }

@@ -33,9 +33,10 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    pub(crate) fn new(port: String, output: Port, pond: Pond) -> Output {
-        let cell = Cell::new(format!("the output port `{port}`"), Sender { port: output, sequence: 0, pond });
-        Output { port, cell }
+    pub(crate) fn new(port: String, output: Port, pond: Pond) -> PyResult<Output> {
+        let cell =
+            Cell::new(format!("the output port `{port}`"), Sender { port: output, sequence: 0, pond })?;
+        Ok(Output { port, cell })
     }
 
     pub(crate) fn closable(&self) -> std::sync::Weak<dyn Close> {

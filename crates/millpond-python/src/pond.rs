@@ -43,12 +43,12 @@ pub(crate) struct Pond {
 }
 
 impl Pond {
-    fn new(pond: Attachment) -> Pond {
+    fn new(pond: Attachment) -> PyResult<Pond> {
         let name = pond.name().to_owned();
-        let cell = Cell::new(format!("the pond `{name}`"), pond);
+        let cell = Cell::new(format!("the pond `{name}`"), pond)?;
         let closable: Arc<dyn Close> = cell.clone();
         OPEN.add(Arc::downgrade(&closable));
-        Pond { name, cell, ports: Open::default(), bus: Mutex::new(None) }
+        Ok(Pond { name, cell, ports: Open::default(), bus: Mutex::new(None) })
     }
 
     /// The attachment, to work on without the GIL and beside other threads.
@@ -114,7 +114,7 @@ impl Pond {
         if let Some(pools) = pools {
             config.pools = pools.into_iter().map(|(bytes, count)| PoolConfig::new(bytes, count)).collect();
         }
-        py.detach(|| Attachment::create(name, &config, role)).map(Pond::new).map_err(from_pond)
+        py.detach(|| Attachment::create(name, &config, role)).map_err(from_pond).and_then(Pond::new)
     }
 
     /// Attaches to a pond that exists. Raises `PondNotFoundError` if there is none of that name.
@@ -122,7 +122,7 @@ impl Pond {
     #[pyo3(signature = (name, *, role="block"))]
     fn attach(py: Python<'_>, name: &str, role: &str) -> PyResult<Pond> {
         let role = role_of(role)?;
-        py.detach(|| Attachment::attach(name, role)).map(Pond::new).map_err(from_pond)
+        py.detach(|| Attachment::attach(name, role)).map_err(from_pond).and_then(Pond::new)
     }
 
     /// Takes the sending end of `block.port`, made if need be, with its connections.
@@ -147,7 +147,7 @@ impl Pond {
         let config = OutputConfig { format, waiter: None, wait: wait_of(wait)? };
         let pond = self.attachment()?;
         let output = py.detach(|| pond.output(port, &config)).map_err(from_pond)?;
-        let output = Output::new(port.to_owned(), output, pond);
+        let output = Output::new(port.to_owned(), output, pond)?;
         self.remember(output.closable());
         Ok(output)
     }
@@ -174,7 +174,7 @@ impl Pond {
                 Ok((pond.input(port, &config)?, waiter))
             })
             .map_err(from_pond)?;
-        let input = Input::new(port.to_owned(), input, waiter, pond);
+        let input = Input::new(port.to_owned(), input, waiter, pond)?;
         self.remember(input.closable());
         Ok(input)
     }
@@ -314,7 +314,7 @@ impl Pond {
     fn subscribe(&self, py: Python<'_>, pattern: &str) -> PyResult<Subscription> {
         let bus = self.bus(py)?;
         let queue = py.detach(|| bus.subscribe(pattern)).map_err(from_bus)?;
-        let subscription = Subscription::new(pattern, queue);
+        let subscription = Subscription::new(pattern, queue)?;
         self.remember(subscription.closable());
         Ok(subscription)
     }

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import traceback
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -201,6 +202,106 @@ def test_arrays_that_were_received_can_be_read_in_a_forked_child(pond: Pond) -> 
         os._exit(int(arrays[0].sum()) - 6)
     assert os.waitpid(pid, 0)[1] == 0
     assert used_buffers(pond) == 2 and arrays[1].tolist() == [10, 11, 12, 13]
+
+
+@pytest.mark.parametrize("how", ["multiprocessing", "os.fork"])
+def test_a_forked_child_has_a_loans_array_to_itself(pond: Pond, how: str) -> None:
+    pond.connect("a.out", "b.in")
+    out, port = pond.output("a.out"), pond.input("b.in")
+    out.send(np.full(3, 5.0))
+    frame = port.receive(timeout=DEADLINE_S)
+    loan, copied = out.loan(1000, "f8"), out.loan(frame)
+    array, with_contents = loan.array, copied.array
+    array[:] = 1.0
+
+    def child() -> None:
+        assert array.tolist() == [1.0] * 1000 and with_contents.tolist() == [5.0] * 3
+        array[:] = 2.0
+        with_contents[0] = 6.0
+        assert array.sum() == 2000.0 and with_contents.tolist() == [6.0, 5.0, 5.0]
+        for use in (lambda: loan.array, lambda: out.send(loan), lambda: out.send(array)):
+            with pytest.raises(millpond.ForkedError, match="a forked child must attach to the pond itself"):
+                use()
+        with pytest.raises(millpond.ForkedError), loan as again:
+            again[:] = 3.0
+        # What it lets go of is still the parent's, and what it has stays.
+        loan.discard()
+        assert array.sum() == 2000.0
+
+    if how == "os.fork":
+        pid = os.fork()
+        if pid == 0:
+            try:
+                child()
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+    else:
+        process = multiprocessing.get_context("fork").Process(target=child)
+        process.start()
+        process.join(DEADLINE_S)
+        assert process.exitcode == 0
+    assert array.tolist() == [1.0] * 1000 and with_contents.tolist() == [5.0] * 3
+    del array, with_contents
+    out.send(loan)
+    out.send(copied)
+    assert [port.receive(timeout=DEADLINE_S).array.sum() for _ in range(2)] == [1000.0, 15.0]
+
+
+def test_a_forked_child_ends_cleanly_and_nothing_of_the_parents_does(pond: Pond, children: Children) -> None:
+    """It inherits threads that are not there: of a run, of the message bus, of a receiver that holds its port's lock."""
+    code = """
+import os, sys, threading, warnings, millpond, numpy as np
+warnings.simplefilter("ignore")  # of later Pythons, that forking a process with threads is risky
+pond = millpond.Pond.attach(sys.argv[1])
+graph = millpond.Flowgraph(sys.argv[1] + "-graph")
+graph.block("zeros", "null-source", items=64)
+graph.block("nothing", "null-sink")
+graph.connect("zeros -> nothing")
+heard = pond.subscribe("news")
+waited_for = pond.input("b.in")
+event_fd = pond.input("c.in").event_fd()
+def wait_for_ever():
+    while True:
+        try: waited_for.receive()
+        except millpond.PortInUseError: continue  # by in_use, which asks whether this has it
+        except millpond.ClosedError: return
+threading.Thread(target=wait_for_ever, daemon=True).start()
+def in_use():
+    try: waited_for.try_receive()
+    except millpond.PortInUseError: return True
+while not in_use(): pass
+with graph.start() if sys.argv[2] == "processes" else graph.start_here() as run:
+    def taken(): return run.pond.statistics().block("nothing").taken
+    while not taken(): pass
+    pid = os.fork()
+    if pid == 0:
+        uses = (
+            run.stop, run.wait, heard.receive, waited_for.receive, waited_for.event_fd,
+            lambda: pond.subscribe("more"), lambda: pond.publish("news", 1), lambda: pond.call("x", timeout=1), lambda: run.pond.params("zeros"),
+        )
+        for use in uses:
+            try: use()
+            except millpond.ForkedError: continue
+            sys.exit("nothing was raised")
+        heard.close()
+        waited_for.close()
+        del heard, pond
+        sys.exit(0)  # leaves `with`, runs what is registered at exit
+    status = os.waitpid(pid, 0)[1]
+    before = taken()
+    while taken() == before: pass
+    pond.publish("news", 7)
+    print(status, heard.receive(timeout=60).value, flush=True)
+    run.stop()
+    print(run.wait(timeout=60).reason, flush=True)
+"""
+    for how, reason in (("threads", "its blocks ended"), ("processes", "it was asked to end")):
+        child = children.start(code, pond.name, how)
+        said, errors = child.communicate(timeout=DEADLINE_S)
+        assert (said, errors, child.returncode) == (f"0 7\n{reason}\n", "", 0)
 
 
 def test_ctrl_c_interrupts_a_call(pond: Pond, children: Children) -> None:

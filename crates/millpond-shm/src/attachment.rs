@@ -63,6 +63,8 @@ pub(crate) enum Belonging {
 /// See the module's text.
 pub(crate) struct Attachment {
     pub(crate) name: String,
+    /// Above `data_fd`, so that it is dropped before it: the mappings want the descriptor for as long as they are there.
+    pub(crate) pools: PoolMaps,
     pub(crate) control: Control,
     pub(crate) control_fd: OwnedFd,
     pub(crate) data_fd: OwnedFd,
@@ -70,7 +72,6 @@ pub(crate) struct Attachment {
     pub(crate) control_file: FileId,
     pub(crate) me: ProcessSlot,
     pub(crate) role: Role,
-    pub(crate) pools: PoolMaps,
     /// Clones beyond the first handle, by slot and token; private, because all of a process's clones die together.
     clones: Box<[private::AtomicU32]>,
     pub(crate) stock: Mutex<ShareStock>,

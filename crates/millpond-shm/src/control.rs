@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use crate::doorbell::Doorbell;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::layout::{
     self, BlockRecord, Header, LOG_LINES, LaneRecord, LogRecord, MAX_BLOCKS, MAX_CONNECTIONS, MAX_MAILBOXES,
     MAX_POOLS, MAX_PORTS, MAX_PROCESSES, MAX_SHARES, MAX_WAITERS, MailboxBody, MailboxRecord, PoolRecord,
@@ -29,7 +29,7 @@ pub(crate) struct Control {
 
 impl Control {
     /// Maps a control segment that was just made with room for `table_slots` buffers.
-    pub(crate) fn fresh(fd: &impl AsFd, table_slots: u32) -> rustix::io::Result<Control> {
+    pub(crate) fn fresh(fd: &impl AsFd, table_slots: u32) -> std::io::Result<Control> {
         let tables = Tables::new(table_slots);
         Ok(Control { mapping: Mapping::new(fd, 0, tables.bytes, true)?, tables, table_slots })
     }
@@ -39,15 +39,14 @@ impl Control {
         let refuse = |what, expected: String, found: String| {
             Err(Error::NotAPond { name: name.to_owned(), what, expected, found })
         };
-        let system =
-            |e: rustix::io::Errno| Error::System { action: format!("map pond `{name}`"), source: e.into() };
-        let length = rustix::fs::fstat(fd).map_err(system)?.st_size as u64;
+        let doing = || format!("map pond `{name}`");
+        let length = rustix::fs::fstat(fd).doing(doing)?.st_size as u64;
         let header_bytes = size_of::<Header>() as u64;
         if length < header_bytes {
             return refuse("size", format!("at least {header_bytes} bytes"), format!("{length} bytes"));
         }
         let head = Control {
-            mapping: Mapping::new(fd, 0, header_bytes, false).map_err(system)?,
+            mapping: Mapping::new(fd, 0, header_bytes, false).doing(doing)?,
             tables: Tables::new(0),
             table_slots: 0,
         };
@@ -77,7 +76,7 @@ impl Control {
                 format!("{length} bytes"),
             );
         }
-        Ok(Control { mapping: Mapping::new(fd, 0, length, writable).map_err(system)?, tables, table_slots })
+        Ok(Control { mapping: Mapping::new(fd, 0, length, writable).doing(doing)?, tables, table_slots })
     }
 
     pub(crate) fn tables(&self) -> &Tables {

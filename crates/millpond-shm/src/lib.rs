@@ -119,6 +119,7 @@ pub use self::{
     pools::PoolConfig,
     ports::{ConnectionConfig, InputConfig, OnReceiverDeath, OutputConfig, Policy, StreamFormat},
     registry::Direction,
+    sys::fork::ForkMark,
     timestamp::{TimeRange, Timestamp, ns_to_sample, sample_to_ns},
     types::{DType, Shape},
     waiter::{Wait, Waiter, Woken},

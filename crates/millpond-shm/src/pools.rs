@@ -138,7 +138,9 @@ impl PoolMap {
         if let Some(mapping) = self.write.get() {
             return Ok(mapping);
         }
-        let mapping = Mapping::new(&self.pond.data_fd, self.data_offset, self.read.len() as u64, true)
+        let file = &self.pond.data_fd;
+        let mapping = Mapping::new(file, self.data_offset, self.read.len() as u64, true)
+            .and_then(|mapping| mapping.copied_in_children(file, self.data_offset))
             .doing(|| format!("map pool {} of pond `{}` for writing", self.index, self.pond.name))?;
         Ok(self.write.get_or_init(|| mapping))
     }

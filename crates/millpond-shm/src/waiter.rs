@@ -315,10 +315,12 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        let carrier = self.carrier.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if self.session.is_forked() {
+            // Its thread is not there, and what the C library had of it may by now be a thread of this process.
+            std::mem::forget(carrier);
             return;
         }
-        let carrier = self.carrier.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(carrier) = carrier {
             carrier.rings.over.store(true, private::Ordering::Release);
             self.session.ring(self.index);

@@ -520,11 +520,13 @@ struct Handles {
     received: Option<Buffer>,
     frozen: Option<Buffer>,
     made: Option<BufferMut>,
+    /// Where its contents are.
+    seen: *mut u8,
 }
 
 /// Uses every handle of a kind, then drops it: nothing may touch what a forked child has not, or give back what is the parent's.
 type Use = fn(&mut Handles);
-const USES: [(&str, Use); 12] = [
+const USES: [(&str, Use); 13] = [
     ("a received buffer", |h| {
         let received = h.received.take().unwrap();
         assert!(received.as_bytes().is_empty() && received.is_empty());
@@ -533,6 +535,22 @@ const USES: [(&str, Use); 12] = [
         let _ = (received.sequence(), received.id(), received.references(), received.redelivered());
         let _ = format!("{received:?}");
         drop(received.clone().try_into_mut().expect_err("made writable in a child"));
+    }),
+    ("what a writable buffer was seen through", |h| {
+        // What the parent had, as its own: it neither dies of it nor disturbs the parent.
+        let seen = h.seen;
+        // SAFETY: what is at the address in a forked child is the child's own.
+        let seen = unsafe { std::slice::from_raw_parts_mut(seen, 8) };
+        assert_eq!(seen, [1; 8]);
+        seen.fill(2);
+        // A child of the child's, which has no mapping of its own there, has what the child has.
+        in_forked_child(|| {
+            assert_eq!(seen, [2; 8]);
+            seen.fill(3);
+        })
+        .unwrap();
+        drop(h.made.take());
+        assert_eq!(seen, [2; 8], "gone with the handle");
     }),
     ("a writable buffer", |h| {
         let mut made = h.made.take().unwrap();
@@ -647,6 +665,7 @@ fn fork_with_everything(parent: &Parent) {
     let mut allocator = pond.allocator();
     let mut made = allocator.allocate(8).unwrap();
     made.as_bytes_mut().fill(1);
+    let seen = made.as_bytes_mut().as_mut_ptr();
     let counters = pond.block_counters("source").unwrap();
     counters.set(0, 5);
     let mut handles = Handles {
@@ -661,6 +680,7 @@ fn fork_with_everything(parent: &Parent) {
         allocator: Some(allocator),
         received: Some(received),
         made: Some(made),
+        seen,
     };
     let monitor = Monitor::open(name).unwrap();
     let before = monitor.check();

@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use millpond_shm::ForkMark;
+
 use crate::error::{Context, Result};
 
 /// The receiving side of requests to end a run: the first one ends it in order, the second stops everybody at once.
@@ -18,7 +20,10 @@ pub struct Interrupts {
 
 /// Asks a run to end, from any thread.
 #[derive(Clone, Debug)]
-pub struct Interrupter(Arc<UnixStream>);
+pub struct Interrupter {
+    sent: Arc<UnixStream>,
+    fork: ForkMark,
+}
 
 impl Interrupts {
     /// Both sides.
@@ -29,7 +34,8 @@ impl Interrupts {
         let what = || "listen for requests to end";
         let (arrivals, sent) = UnixStream::pair().context(what)?;
         sent.set_nonblocking(true).context(what)?;
-        Ok(Self { arrivals, interrupter: Interrupter(Arc::new(sent)) })
+        let fork = ForkMark::here().context(what)?;
+        Ok(Self { arrivals, interrupter: Interrupter { sent: Arc::new(sent), fork } })
     }
 
     /// The asking side.
@@ -39,7 +45,7 @@ impl Interrupts {
 
     /// A copy of the asking side's descriptor, for signal handlers.
     pub(crate) fn asking_end(&self) -> Result<UnixStream> {
-        self.interrupter.0.try_clone().context(|| "listen for requests to end")
+        self.interrupter.sent.try_clone().context(|| "listen for requests to end")
     }
 
     /// Becomes readable when a request arrives.
@@ -70,9 +76,17 @@ impl Interrupts {
 }
 
 impl Interrupter {
-    /// Asks. Never blocks; after the end of the run it does nothing.
+    /// Asks. Never blocks; after the end of the run it does nothing, and nothing in a forked child: the run is its parent's.
     pub fn interrupt(&self) {
-        // It fails when thousands of requests wait unread: one more says nothing new.
-        let _ = (&*self.0).write(&[0]);
+        if !self.is_forked() {
+            // It fails when thousands of requests wait unread: one more says nothing new.
+            let _ = (&*self.sent).write(&[0]);
+        }
+    }
+
+    /// Whether this process was forked from the one whose run it is.
+    #[must_use]
+    pub fn is_forked(&self) -> bool {
+        self.fork.is_forked()
     }
 }

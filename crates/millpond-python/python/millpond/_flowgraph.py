@@ -235,7 +235,7 @@ class Run:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._end is not None:
+        if self._end is not None or self._run.is_forked():
             return
         self.stop()
         try:

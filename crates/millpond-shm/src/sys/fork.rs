@@ -1,8 +1,8 @@
 //! Telling a forked child from the process that attached.
 //!
-//! A forked child is not a participant: its mappings of the pond are gone (`MADV_DONTFORK`) and every handle that it inherited
-//! must be inert. One page of private memory that the kernel wipes in a child (`MADV_WIPEONFORK`) tells them apart: it
-//! works for every way to fork, needs no handler, and a look costs one load.
+//! A forked child is not a participant: its writable mappings of the pond are gone (`MADV_DONTFORK`; see `fork_copies` for what is
+//! there instead) and every handle that it inherited must be inert. One page of private memory that the kernel wipes in a
+//! child (`MADV_WIPEONFORK`) tells them apart: it works for every way to fork, needs no handler, and a look costs one load.
 
 #![allow(unsafe_code)]
 
@@ -12,15 +12,20 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
 
 /// A number that differs between a process and any child that it forks.
+///
+/// For things around a pond that a child inherits and must not use: threads that are not there, descriptors that the parent reads.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ForkMark {
+pub struct ForkMark {
     word: &'static AtomicU64,
     value: u64,
 }
 
 impl ForkMark {
     /// The mark of this process, made on first use.
-    pub(crate) fn here() -> rustix::io::Result<ForkMark> {
+    ///
+    /// # Errors
+    /// The kernel gives no memory.
+    pub fn here() -> std::io::Result<ForkMark> {
         let mut page = PAGE.load(Ordering::Acquire);
         if page.is_null() {
             // SAFETY: a fresh anonymous mapping, aliased by nothing; it is never unmapped (one page for the process's life).
@@ -55,7 +60,8 @@ impl ForkMark {
 
     /// Whether this process is a child forked after the mark was taken.
     #[inline]
-    pub(crate) fn is_forked(&self) -> bool {
+    #[must_use]
+    pub fn is_forked(&self) -> bool {
         self.word.load(Ordering::Relaxed) != self.value
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)]
 
+use super::fork_copies::ForkCopy;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FallocateFlags, MemfdFlags, Mode, SealFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
@@ -95,6 +96,7 @@ pub(crate) struct Mapping {
     base: NonNull<u8>,
     len: usize,
     fork: super::fork::ForkMark,
+    copy: Option<ForkCopy>,
 }
 
 // SAFETY: a mapping is plain address space; whoever makes references into it answers for their aliasing.
@@ -105,7 +107,7 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Maps `len` bytes of `fd` from `offset`, shared with everybody who maps the same file. The range is left out of core
     /// dumps (a dying process must not hold its buffers for seconds) and of forked children.
-    pub(crate) fn new(fd: &impl AsFd, offset: u64, len: u64, writable: bool) -> rustix::io::Result<Mapping> {
+    pub(crate) fn new(fd: &impl AsFd, offset: u64, len: u64, writable: bool) -> io::Result<Mapping> {
         let fork = super::fork::ForkMark::here()?;
         let len = usize::try_from(len).map_err(|_| rustix::io::Errno::NOMEM)?;
         let prot = if writable { ProtFlags::READ | ProtFlags::WRITE } else { ProtFlags::READ };
@@ -121,7 +123,14 @@ impl Mapping {
             at
         };
         let base = NonNull::new(base.cast::<u8>()).ok_or(rustix::io::Errno::NOMEM)?;
-        Ok(Mapping { base, len, fork })
+        Ok(Mapping { base, len, fork, copy: None })
+    }
+
+    /// Forked children have, at the same place, a copy of their own of what is mapped: a reference into it that a child inherited does
+    /// not kill it. `fd` and `offset` are those of the mapping; the descriptor must stay open for as long as it lives.
+    pub(crate) fn copied_in_children(mut self, fd: &impl AsFd, offset: u64) -> io::Result<Mapping> {
+        self.copy = Some(ForkCopy::announce(self.base.as_ptr(), self.len, fd, offset)?);
+        Ok(self)
     }
 
     pub(crate) fn base(&self) -> NonNull<u8> {
@@ -146,7 +155,11 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         if self.fork.is_forked() {
-            return; // MADV_DONTFORK: the range is not ours in a child, and may since be somebody else's
+            return; // MADV_DONTFORK: the range is not ours in a child; something inherited may still refer to its copy
+        }
+        // Before the range can be somebody else's.
+        if let Some(copy) = &self.copy {
+            copy.withdraw();
         }
         // SAFETY: base and len are from mmap; the owner of the Mapping guarantees that no reference into it is left.
         let _ = unsafe { munmap(self.base.as_ptr().cast(), self.len) };

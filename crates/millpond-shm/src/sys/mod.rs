@@ -2,6 +2,7 @@
 
 pub(crate) mod barrier;
 pub(crate) mod fork;
+pub(crate) mod fork_copies;
 pub(crate) mod futex;
 pub(crate) mod memory;
 pub(crate) mod process;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use millpond_shm::{MailClass, Mailbox, MailboxAddress, Pond, PostError, Received, Waiter, Woken};
+use millpond_shm::{ForkMark, MailClass, Mailbox, MailboxAddress, Pond, PostError, Received, Waiter, Woken};
 
 use super::calls::Calls;
 use super::directory::{Directory, answers_label, hears_label};
@@ -23,6 +23,7 @@ pub(super) struct Member {
 /// What the thread sees as well.
 struct Shared {
     pond: Pond,
+    fork: ForkMark,
     address: MailboxAddress,
     waiter: Waiter,
     /// `None`: the thread has ended.
@@ -65,9 +66,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Member {
     pub(super) fn start(pond: &Pond) -> Result<Self, BusError> {
+        let no_mark =
+            |source| millpond_shm::Error::System { action: "tell forked children apart".to_owned(), source };
         let mailbox = pond.mailbox("bus")?;
         let shared = Arc::new(Shared {
             pond: pond.clone(),
+            fork: ForkMark::here().map_err(no_mark)?,
             address: mailbox.address(),
             waiter: mailbox.waiter().clone(),
             mailbox: Mutex::new(Some(mailbox)),
@@ -129,12 +133,19 @@ impl Member {
     }
 
     pub(super) fn forget_subscription(&self, queue: &Arc<Queue<Message>>) {
+        // The thread may have had the locks, and keeps them for ever in a forked child.
+        if self.shared.fork.is_forked() {
+            return;
+        }
         self.remove_label(&hears_label(&queue.pattern));
         lock(&self.shared.here).subscriptions.retain(|known| !Arc::ptr_eq(known, queue));
     }
 
     /// What waits there is refused.
     pub(super) fn forget_service(&self, queue: &Arc<Queue<Request>>) {
+        if self.shared.fork.is_forked() {
+            return;
+        }
         self.remove_label(&answers_label(&queue.pattern));
         lock(&self.shared.here).services.retain(|known| !Arc::ptr_eq(known, queue));
         drop(queue.clear());
@@ -172,6 +183,11 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        if self.shared.fork.is_forked() {
+            // The thread is not there to be joined, and what the C library had of it may by now be a thread of this process.
+            std::mem::forget(self.thread.take());
+            return;
+        }
         // Relaxed: the flag carries no data, and the ring that follows orders it before the thread's next look.
         self.shared.ending.store(true, Ordering::Relaxed);
         self.shared.waiter.ring();
