@@ -2,7 +2,7 @@
 //!
 //! Rules: fixed-width atomics only (any bit pattern is valid, no reference to plain shared bytes is ever formed); each
 //! field says who writes it. `docs/memory-layout.md` is generated from this file and a test keeps it equal; the same text is
-//! hashed, and a process whose hash differs from the pond's is refused.
+//! hashed, and a process whose hash differs from the pond's is refused. One file, long as it is: a table is checked by reading it whole.
 
 use crate::references::{References, TOKENS};
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
