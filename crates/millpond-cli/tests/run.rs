@@ -181,14 +181,15 @@ fn a_block_that_cannot_start_fails_the_run() {
     let file = directory.write("copy.toml", WAV_COPY);
     let end = Pipeline::start_in(directory, &file, &[]).wait();
     assert_eq!(end.code, Some(1), "{end}");
-    let failed = "failed: read in.wav: No such file or directory (os error 2)";
+    let failed = "failed: read in.wav: No such file or directory (os error 2); it is looked for in ";
     let lines: Vec<&str> = end.stderr.lines().collect();
     assert!(
         lines[0].starts_with("source: process ")
-            && lines[0].ends_with(&format!("{failed}: not started again")),
+            && lines[0].contains(failed)
+            && lines[0].ends_with(": not started again"),
         "{end}"
     );
-    assert_eq!(lines[1..], [format!("millpond: block `source` {failed}")]);
+    assert!(lines[1].starts_with(&format!("millpond: block `source` {failed}")) && lines.len() == 2, "{end}");
 }
 
 #[test]
@@ -200,10 +201,11 @@ fn a_cut_off_wav_file_fails_the_run() {
     let file = directory.write("copy.toml", WAV_COPY);
     let end = Pipeline::start_in(directory, &file, &[]).wait();
     assert_eq!(end.code, Some(1), "{end}");
-    let failed = "millpond: block `source` failed: in.wav is cut off: it should have 10000 frames, but ends soon after frame 8192";
+    let failed = "millpond: block `source` failed: in.wav is cut off: expected 10000 frames, as its header says, found 9950: copy it \
+                  anew, or read what is there with `file-source`";
     assert!(end.stderr.ends_with(&format!("{failed}\n")), "{end}");
-    // The restart went on behind what had been sent: the sink has it once.
-    assert_eq!(hound::WavReader::open(end.path("out.wav")).unwrap().duration(), 8192);
+    // The restart went on behind what had been sent: the sink has it once, and all that is there.
+    assert_eq!(hound::WavReader::open(end.path("out.wav")).unwrap().duration(), 9950);
 }
 
 #[test]

@@ -105,7 +105,11 @@ fn a_failed_block_of_a_worker_is_named() {
     let file = directory.write("copy.toml", WAV_COPY);
     let end = Pipeline::start_in(directory, &file, &["--fused"]).wait();
     assert_eq!(end.code, Some(1), "{end}");
-    let failed = "failed: block `source`: read in.wav: No such file or directory (os error 2)";
+    let home = end.path("").display().to_string();
+    let failed = format!(
+        "failed: block `source`: read in.wav: No such file or directory (os error 2); it is looked for in {}",
+        home.trim_end_matches('/')
+    );
     assert!(end.stderr.starts_with("fused (source, copy, gain, sink): process "), "{end}");
     assert!(end.stderr.contains(&format!("{failed}: not started again\n")), "{end}");
     assert!(end.stderr.ends_with(&format!("millpond: process `fused` {failed}\n")), "{end}");

@@ -340,7 +340,10 @@ impl Params {
             Some(Value::Names(names)) if numbers.len() > 1 && numbers.len() != names.len() => {
                 Err(Error::BadParameter {
                     name: param.name.clone(),
-                    expected: format!("1 number or {}, one for each of `{names_param}`", names.len()),
+                    expected: match names.len() {
+                        1 => format!("1 number, as `{names_param}` has 1 name"),
+                        names => format!("1 number or {names}, one for each of `{names_param}`"),
+                    },
                     found: numbers.len().to_string(),
                 })
             }

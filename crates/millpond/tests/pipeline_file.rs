@@ -263,6 +263,18 @@ fn pools() {
     );
 }
 
+/// Each of them is right, but not together with another one.
+#[test]
+fn parameters_that_do_not_fit_together() {
+    let table = "connect = ['zeros -> table.zeros', 'table -> nothing']\nblocks.zeros = { type = 'null-source' }\n\
+                 blocks.nothing = { type = 'null-sink' }\n\
+                 blocks.table = { type = 'sync-merge', inputs = ['zeros'], timeout_ms = [1, 2] }";
+    assert_eq!(
+        messages(table),
+        ["block `table`: parameter `timeout_ms`: expected 1 number, as `inputs` has 1 name, found 2"]
+    );
+}
+
 #[test]
 fn blocks_and_parameters() {
     assert_eq!(messages("[blocks]\nzeros = 1"), ["expected a table [blocks.zeros], found 1"]);
@@ -295,7 +307,7 @@ fn blocks_and_parameters() {
     assert_eq!(
         messages(&zeros("rate_hz = 0")),
         [
-            "parameter `rate_hz`: expected a number from 0.001 to 1000000 (Hz), found 0",
+            "block `zeros`: parameter `rate_hz`: expected a number from 0.001 to 1000000 (Hz), found 0",
             "`rate_hz` is buffers a second; without it, as fast as they are taken"
         ]
     );
@@ -406,7 +418,7 @@ fn connections() {
     );
     assert_eq!(
         with("['nothing -> nothing']"),
-        ["which output of `nothing`? Write `nothing.PORT`", "`nothing` has no outputs"]
+        ["`nothing` has no outputs, so nothing can be connected there"]
     );
     assert_eq!(
         with("[]"),

@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(
             bench.run().expect_err("refused").to_string(),
             "expected streams of the same kind, found i16 of 2 channels at 48000 Hz at `a` and i16 of 1 channel at \
-             48000 Hz at `b`"
+             48000 Hz at `b`: `convert`, `resampler` and `deinterleave` make them fit"
         );
     }
 }

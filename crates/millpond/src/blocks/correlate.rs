@@ -92,6 +92,10 @@ blocks.lines = { type = "print" }
     }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
+        for side in &self.sides {
+            io.format(side.input)
+                .map_or(Ok(()), |format| one_channel(side.input, crate::frames::channels(format).max(1)))?;
+        }
         let rate = |input: &str| io.format(input).and_then(|format| format.rate_hz);
         if let (Some(a), Some(b)) = (rate("a"), rate("b"))
             && u64::from(a.0) * u64::from(b.1) != u64::from(b.0) * u64::from(a.1)
@@ -148,14 +152,7 @@ blocks.lines = { type = "print" }
 impl Side {
     fn take(&mut self, io: &mut Io) -> WorkResult {
         let buffer = io.take(self.input)?;
-        if buffer.channels() != 1 {
-            return Err(Error::StreamMismatch {
-                port: self.input.to_owned(),
-                expected: "one channel (`deinterleave` takes channels apart)".to_owned(),
-                found: format!("{} channels", buffer.channels()),
-            }
-            .into());
-        }
+        one_channel(self.input, buffer.channels())?;
         buffer.read_samples(&mut self.samples)?;
         self.stamps.push_back((self.waiting.len(), buffer.timestamp()));
         self.waiting.extend_from_slice(&self.samples);
@@ -186,6 +183,17 @@ impl Side {
             self.stamps.push_front(begun);
         }
     }
+}
+
+fn one_channel(input: &str, channels: usize) -> Result<()> {
+    if channels == 1 {
+        return Ok(());
+    }
+    Err(Error::StreamMismatch {
+        port: input.to_owned(),
+        expected: "one channel (`deinterleave` takes channels apart)".to_owned(),
+        found: format!("{channels} channels"),
+    })
 }
 
 /// Correlation coefficients of two windows at all lags.

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
 
+use super::files;
 use crate::prelude::*;
 use crate::stream::{Description, columns};
 
@@ -41,14 +42,15 @@ blocks.table = { type = "csv-sink", path = "cpu.csv" }
         self.columns = columns(&format).max(1);
         let again = io.starts() > 1;
         let file = if again { open_behind_last_row(&self.path) } else { File::create(&self.path) };
-        let mut file = file.context(|| format!("write {}", self.path))?;
-        let is_new = file.stream_position().context(|| format!("write {}", self.path))? == 0;
+        let failed = |error| files::cannot_write(&self.path, error);
+        let mut file = file.map_err(failed)?;
+        let is_new = file.stream_position().map_err(failed)? == 0;
         let writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(file);
         let writer = self.writer.insert(writer);
         if is_new {
             let names = Description::of(&format).column_names(self.columns);
             let header = std::iter::once("time").chain(names.iter().map(String::as_str));
-            writer.write_record(header).context(|| format!("write {}", self.path))?;
+            writer.write_record(header).map_err(|error| unwritable(&self.path, error))?;
         }
         Ok(())
     }
@@ -60,7 +62,7 @@ blocks.table = { type = "csv-sink", path = "cpu.csv" }
         }
         let buffer = io.take("in")?;
         let rate_hz = io.format("in").and_then(|format| format.rate_hz);
-        self.write(&buffer, rate_hz).context(|| format!("write {}", self.path))?;
+        self.write(&buffer, rate_hz)?;
         Ok(())
     }
 
@@ -79,24 +81,30 @@ impl CsvSink {
         if !self.values.len().is_multiple_of(self.columns) {
             let found = self.values.len();
             return Err(Error::Refused(format!(
-                "expected rows of {} columns, found {found} values",
-                self.columns
+                "write {}: expected rows of {} columns, found {found} values",
+                self.path, self.columns
             )));
         }
         for (index, row) in self.values.chunks(self.columns).enumerate() {
-            writer.write_field(time(buffer.timestamp(), index as i64, rate_hz)).context(|| "time")?;
-            for value in row {
-                let field = if value.is_nan() { String::new() } else { value.to_string() };
-                writer.write_field(field).context(|| "value")?;
-            }
-            writer.write_record(None::<&[u8]>).context(|| "end of row")?;
+            let time = time(buffer.timestamp(), index as i64, rate_hz);
+            let field = |value: &f64| if value.is_nan() { String::new() } else { value.to_string() };
+            let fields = std::iter::once(time).chain(row.iter().map(field));
+            writer.write_record(fields).map_err(|error| unwritable(&self.path, error))?;
             self.rows += 1;
         }
         Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.writer.as_mut().map_or(Ok(()), csv::Writer::flush).context(|| format!("write {}", self.path))
+        let flushed = self.writer.as_mut().map_or(Ok(()), csv::Writer::flush);
+        flushed.map_err(|error| files::cannot_write(&self.path, error))
+    }
+}
+
+fn unwritable(path: &str, error: csv::Error) -> Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => files::cannot_write(path, error),
+        other => Error::Refused(format!("write {path}: {other:?}")),
     }
 }
 
@@ -119,6 +127,10 @@ fn time(stamp: Timestamp, index: i64, rate_hz: Option<(u32, u32)>) -> String {
 /// Opens a file to go on with; a row that was cut off in the middle is removed.
 fn open_behind_last_row(path: &str) -> std::io::Result<File> {
     let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    if !file.metadata()?.is_file() {
+        // Nothing can be taken back from a pipe or a device.
+        return Ok(file);
+    }
     let mut end = file.seek(SeekFrom::End(0))?;
     let mut last = [0; 1];
     // Fields hold no line ends, so the last one ends a row. A cut-off row is short, so looking at single bytes is fine.
@@ -211,6 +223,9 @@ mod tests {
     fn a_file_that_cannot_be_written_is_named() {
         let mut bench = bench("/proc/nope/table.csv", "");
         let refusal = bench.run().expect_err("refused").to_string();
-        assert_eq!(refusal, "write /proc/nope/table.csv: No such file or directory (os error 2)");
+        assert_eq!(
+            refusal,
+            "write /proc/nope/table.csv: No such file or directory (os error 2); does the directory exist?"
+        );
     }
 }

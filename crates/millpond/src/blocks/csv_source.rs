@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use super::files;
 use crate::prelude::*;
 use crate::stream::Description;
 
@@ -62,11 +63,11 @@ blocks.copy = { type = "csv-sink", path = "every-tenth.csv" }
 
     fn new(params: &Params) -> Result<Self> {
         let path: String = params.get("path");
-        let reading = || format!("read {path}");
-        let file = File::open(&path).context(reading)?;
+        let file = files::open(&path)?;
         // Rows of another length are told in our words.
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
-        let mut columns: Vec<String> = reader.headers().context(reading)?.iter().map(str::to_owned).collect();
+        let mut columns: Vec<String> =
+            reader.headers().map_err(|error| unreadable(&path, error))?.iter().map(str::to_owned).collect();
         let rate_hz: Option<u32> = params.get("rate_hz");
         let mut time = match (params.get::<String>("time").as_str(), rate_hz) {
             ("absolute", _) => Time::Absolute,
@@ -138,7 +139,7 @@ blocks.copy = { type = "csv-sink", path = "every-tenth.csv" }
 
 impl CsvSource {
     fn read_record(&mut self) -> Result<bool> {
-        self.reader.read_record(&mut self.record).context(|| format!("read {}", self.path))
+        self.reader.read_record(&mut self.record).map_err(|error| unreadable(&self.path, error))
     }
 
     /// Appends the next row to `values`; false at the end.
@@ -151,8 +152,12 @@ impl CsvSource {
         if found != expected {
             return Err(self.wrong(format!("expected {expected} fields as in the header, found {found}")));
         }
-        if timed == 1 && self.values.is_empty() {
-            self.stamp = self.stamp(&self.record[0])?;
+        if timed == 1 {
+            // Only the first row's stamps the buffer, but the others have to be times too.
+            let stamp = self.stamp(&self.record[0])?;
+            if self.values.is_empty() {
+                self.stamp = stamp;
+            }
         }
         for (column, field) in self.columns.iter().zip(self.record.iter().skip(timed)) {
             let field = field.trim();
@@ -184,6 +189,21 @@ impl CsvSource {
     fn wrong(&self, problem: String) -> Error {
         let line = self.record.position().map_or(0, csv::Position::line);
         Error::Refused(format!("{}, line {line}: {problem}", self.path))
+    }
+}
+
+/// A line that is no text, or a file that cannot be read.
+fn unreadable(path: &str, error: csv::Error) -> Error {
+    let line = error.position().map(csv::Position::line);
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => files::cannot_read(path, error),
+        csv::ErrorKind::Utf8 { err, .. } => {
+            let (line, field) = (line.unwrap_or(1), err.field() + 1);
+            Error::Refused(format!(
+                "{path}, line {line}: expected UTF-8 text, found other bytes in field {field}"
+            ))
+        }
+        other => Error::Refused(format!("read {path}: {other:?}")),
     }
 }
 
@@ -291,7 +311,7 @@ mod tests {
         assert_eq!(refusal("", &[]), ": expected a header with the names of columns, found none");
         assert!(refusal("time,b\n", &[("time", "sample".into())]).contains("needs `rate_hz`"));
         let missing = Bench::of::<CsvSource>(&[("path", "/proc/nope".into())]).err().unwrap().to_string();
-        assert_eq!(missing, "read /proc/nope: No such file or directory (os error 2)");
+        assert_eq!(missing, "read /proc/nope: No such file or directory (os error 2); is the path right?");
     }
 
     #[test]

@@ -1,14 +1,21 @@
 //! `exec-sink`: writes a stream to another program.
 
+use std::time::{Duration, Instant};
+
 use super::program::Program;
 use super::raw_stream::ByteWriter;
 use crate::prelude::*;
+
+/// How long a program that has closed its standard input may take to end.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Writes a stream to the standard input of a program.
 pub(super) struct ExecSink {
     // Dropped first: the program sees the end of its input.
     input: Option<ByteWriter>,
     program: Program,
+    /// Why nothing more can be written, and how long the program has to say more about it by its end.
+    broken: Option<(Error, Instant)>,
 }
 
 impl Block for ExecSink {
@@ -33,11 +40,27 @@ blocks.player = { type = "exec-sink", command = "aplay -t raw -f FLOAT_LE -r 480
     fn new(params: &Params) -> Result<Self> {
         let mut program = Program::start(&params.get::<String>("command"), true, false)?;
         let input = Some(ByteWriter::new(program.take_input()?, program.name()));
-        Ok(Self { input, program })
+        Ok(Self { input, program, broken: None })
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        self.input.as_mut().map_or(Err(Pause::Done), |input| input.work(io))
+        if let Some(input) = &mut self.input {
+            match input.work(io) {
+                Err(Pause::Failed(error)) => self.broken = Some((error, Instant::now() + PATIENCE)),
+                result => return result,
+            }
+            self.input = None;
+        }
+        // It no longer reads: how it ended says more than that.
+        match (self.program.end(), self.broken.take()) {
+            (Err(Pause::Until(moment)), Some((error, deadline))) if moment < deadline => {
+                self.broken = Some((error, deadline));
+                Err(Pause::Until(moment))
+            }
+            (Err(Pause::Failed(error)), _) => Err(error.into()),
+            (_, Some((error, _))) => Err(error.into()),
+            (result, None) => result,
+        }
     }
 
     fn finish(&mut self, io: &mut Io) -> WorkResult {
@@ -81,5 +104,22 @@ mod tests {
         bench.end("in");
         let refusal = bench.run().expect_err("refused").to_string();
         assert_eq!(refusal, "`cat >/dev/null; exit 9` has failed: exit status: 9");
+        // More than a pipe holds, into one that nobody reads: told is why, or if it says nothing by its end, what the pipe says.
+        for (command, expected) in [
+            ("exec <&-; exit 9", "`exec <&-; exit 9` has failed: exit status: 9"),
+            ("exec <&-", "write to `exec <&-`: Broken pipe (os error 32)"),
+            ("exec <&-; exec sleep 1000", "write to `exec <&-; exec sleep 1000`: Broken pipe (os error 32)"),
+        ] {
+            let mut bench = Bench::of::<ExecSink>(&[("command", command.into())]).unwrap();
+            bench.push("in", &[1u8; 200_000]).unwrap();
+            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+            let refusal = loop {
+                assert!(std::time::Instant::now() < deadline, "{command}: does not fail");
+                if let Err(refusal) = bench.run() {
+                    break refusal.to_string();
+                }
+            };
+            assert_eq!(refusal, expected);
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 
+use super::files;
 use crate::prelude::*;
 
 /// Writes raw items, one buffer after the other. Started again after its process was killed, it goes on behind the last complete
@@ -52,14 +53,14 @@ blocks.file = { type = "file-sink", path = "tone.f32" }
             }
             Ok(file)
         };
-        self.file = Some(open().context(|| format!("write {}", self.path))?);
+        self.file = Some(open().map_err(|error| files::cannot_write(&self.path, error))?);
         Ok(())
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
         let buffer = io.take("in")?;
         if let Some(file) = &mut self.file {
-            file.write_all(buffer.as_bytes()).context(|| format!("write {}", self.path))?;
+            file.write_all(buffer.as_bytes()).map_err(|error| files::cannot_write(&self.path, error))?;
             self.written += buffer.len() as u64;
         }
         Ok(())
@@ -101,8 +102,8 @@ mod tests {
     #[test]
     fn a_full_disk_and_a_missing_directory_are_told() {
         for (path, cause) in [
-            ("/dev/full", "No space left on device (os error 28)"),
-            ("/proc/nope/file", "No such file or directory (os error 2)"),
+            ("/dev/full", "No space left on device (os error 28); make room, or write elsewhere"),
+            ("/proc/nope/file", "No such file or directory (os error 2); does the directory exist?"),
         ] {
             let mut bench = Bench::of::<FileSink>(&[("path", path.into())]).unwrap();
             bench.push("in", &[1u8]).unwrap();

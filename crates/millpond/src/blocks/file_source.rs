@@ -1,9 +1,9 @@
 //! `file-source`: the bytes of a file.
 
-use std::fs::File;
 use std::io::{Seek as _, SeekFrom};
 use std::sync::Arc;
 
+use super::files;
 use super::raw_stream::{ByteReader, RawFormat};
 use crate::prelude::*;
 
@@ -39,18 +39,15 @@ blocks.file = { type = "wav-sink", path = "samples.wav" }
     }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
-        let doing = || format!("read {}", self.path);
-        let mut file = File::open(&self.path).context(doing)?;
+        let mut file = files::open(&self.path)?;
         let sent = io.next_sequence("out").saturating_mul(self.raw.frames().into());
         let mut first = 0;
-        let metadata = file.metadata().context(doing)?;
-        if metadata.is_dir() {
-            return Err(Error::Refused(format!("{} is a directory: expected a file", self.path)));
-        }
+        let failed = |error| files::cannot_read(&self.path, error);
+        let metadata = file.metadata().map_err(failed)?;
         if metadata.is_file() {
             // The last buffer may have been shorter.
             first = sent.min(metadata.len() / self.raw.frame_bytes() as u64);
-            file.seek(SeekFrom::Start(first * self.raw.frame_bytes() as u64)).context(doing)?;
+            file.seek(SeekFrom::Start(first * self.raw.frame_bytes() as u64)).map_err(failed)?;
         }
         let mut reader = ByteReader::new(self.raw.clone(), Arc::new(file.into()), self.path.clone());
         reader.set_next_frame(first);
@@ -126,8 +123,8 @@ mod tests {
         );
         assert_eq!(cut.pull_all::<i32>("out").unwrap().len(), 4);
         let missing = bench("/proc/nope", "u8", 1).run().expect_err("refused").to_string();
-        assert_eq!(missing, "read /proc/nope: No such file or directory (os error 2)");
+        assert_eq!(missing, "read /proc/nope: No such file or directory (os error 2); is the path right?");
         let directory = bench("/proc", "u8", 1).run().expect_err("refused").to_string();
-        assert_eq!(directory, "/proc is a directory: expected a file");
+        assert_eq!(directory, "read /proc: expected a file, found a directory");
     }
 }

@@ -1,5 +1,8 @@
 //! `fir`: filters samples with a finite impulse response.
 
+use std::io::Read as _;
+
+use super::files;
 use super::fir_design::{Design, KINDS};
 use super::fir_filter::Filter;
 use super::window::WINDOWS;
@@ -181,7 +184,8 @@ fn design(
 }
 
 fn read_taps(path: &str) -> Result<Vec<f64>> {
-    let text = std::fs::read_to_string(path).context(|| format!("read taps from {path}"))?;
+    let mut text = String::new();
+    files::open(path)?.read_to_string(&mut text).map_err(|error| files::cannot_read(path, error))?;
     let mut taps = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let numbers = line.split(|c: char| c.is_whitespace() || c == ',').filter(|number| !number.is_empty());
@@ -338,7 +342,7 @@ mod tests {
             format!("{path}: expected at least one number, found none")
         );
         let refusal = Bench::of::<Fir>(&[("taps_path", "/proc/nope".into())]).err().unwrap().to_string();
-        assert_eq!(refusal, "read taps from /proc/nope: No such file or directory (os error 2)");
+        assert_eq!(refusal, "read /proc/nope: No such file or directory (os error 2); is the path right?");
     }
 
     #[test]

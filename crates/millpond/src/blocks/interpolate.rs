@@ -83,9 +83,11 @@ blocks.lines = { type = "print" }
             ..PortConfig::default()
         };
         let inputs: Vec<String> = ["in".to_owned()].into_iter().chain(onto).collect();
+        let mut timed = TimedInputs::named(inputs.iter().map(|name| (name.clone(), false)));
+        timed.inputs.iter_mut().skip(1).for_each(|onto| onto.only_stamps = true);
         Ok(Self {
             aligner: Aligner::new(policy, Config::of(inputs.len(), port)),
-            inputs: TimedInputs::named(inputs.into_iter().map(|name| (name, false))),
+            inputs: timed,
             columns: 0,
             before: Vec::new(),
             after: Vec::new(),

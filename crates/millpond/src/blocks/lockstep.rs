@@ -110,7 +110,8 @@ pub(super) fn same_format(io: &Io, inputs: &[String], also_channels: bool) -> Re
         let other = format(input);
         if kind(&first) != kind(&other) {
             return Err(Error::Refused(format!(
-                "expected streams of the same kind, found {} at `{}` and {} at `{input}`",
+                "expected streams of the same kind, found {} at `{}` and {} at `{input}`: `convert`, `resampler` and `deinterleave` make \
+                 them fit",
                 describe(&first),
                 inputs[0],
                 describe(&other)

@@ -21,6 +21,7 @@ mod exec_source;
 mod fft;
 mod file_sink;
 mod file_source;
+mod files;
 mod fir;
 mod fir_design;
 mod fir_filter;

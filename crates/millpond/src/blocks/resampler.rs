@@ -90,7 +90,7 @@ blocks.file = { type = "wav-sink", path = "song-44k1.wav" }
     fn start(&mut self, io: &mut Io) -> Result<()> {
         let mut format = io.format("in").cloned().unwrap_or_default();
         let Some((num, den)) = format.rate_hz.filter(|(num, den)| *num > 0 && *den > 0) else {
-            let problem = "the stream at `in` has no rate, without which it cannot be resampled";
+            let problem = "the stream at `in` has no rate, without which it cannot be resampled: give its source a `rate_hz`";
             return Err(Error::Refused(problem.to_owned()));
         };
         let channels = crate::frames::channels(&format);
@@ -424,7 +424,10 @@ mod tests {
         let mut bench = resampler(44_100);
         bench.push("in", &[1.0f32]).unwrap();
         let refusal = bench.run().expect_err("no rate").to_string();
-        assert_eq!(refusal, "the stream at `in` has no rate, without which it cannot be resampled");
+        assert_eq!(
+            refusal,
+            "the stream at `in` has no rate, without which it cannot be resampled: give its source a `rate_hz`"
+        );
         let mut bench = resampler(1);
         bench.push_frames("in", 0, 1, &[1.0f32]).unwrap();
         let refusal = bench.run().expect_err("too far").to_string();

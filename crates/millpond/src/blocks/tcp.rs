@@ -64,17 +64,16 @@ impl Endpoint {
 fn connect(address: &str) -> Result<Endpoint> {
     let name = format!("tcp {address}");
     let doing = || format!("connect to {name}");
-    let mut last = None;
-    for candidate in address.to_socket_addrs().context(doing)? {
+    let mut last = std::io::ErrorKind::AddrNotAvailable.into();
+    let candidates =
+        address.to_socket_addrs().map_err(|error| address_error(&doing(), "HOST:PORT", error))?;
+    for candidate in candidates {
         match TcpStream::connect_timeout(&candidate, CONNECT_TIMEOUT) {
             Ok(stream) => return Ok(Endpoint::Connected { fd: own(stream).context(doing)?, name }),
-            Err(error) => last = Some(error),
+            Err(error) => last = error,
         }
     }
-    match last {
-        Some(error) => Err(error).context(doing),
-        None => Err(Error::Refused(format!("there is no address for {name}"))),
-    }
+    Err(address_error(&doing(), "HOST:PORT", last))
 }
 
 fn listen(address: &str) -> Result<Endpoint> {
@@ -87,13 +86,25 @@ fn listen(address: &str) -> Result<Endpoint> {
     bind().map_err(|error: std::io::Error| port_error("tcp", address, error))
 }
 
-/// Says what to do when a port is taken.
+/// Says what to do when a port is taken, or the address none of this machine.
 pub(super) fn port_error(protocol: &str, address: &str, error: std::io::Error) -> Error {
+    address_error(&format!("listen at {protocol} {address}"), "ADDRESS:PORT", error)
+}
+
+/// Says what to do when an address cannot be used; it should be of the form `expected`.
+pub(super) fn address_error(doing: &str, expected: &str, error: std::io::Error) -> Error {
+    use std::io::ErrorKind::{AddrInUse, AddrNotAvailable, ConnectionRefused, InvalidInput};
     let advice = match error.kind() {
-        std::io::ErrorKind::AddrInUse => "; another program uses it: end that or take another port",
+        // The standard library's words for what is no address at all.
+        InvalidInput => {
+            return Error::Refused(format!("{doing}: expected {expected}, such as 127.0.0.1:7000"));
+        }
+        AddrInUse => "; another program uses it: end that or take another port",
+        AddrNotAvailable => "; it is no address of this machine",
+        ConnectionRefused => "; nobody listens there: start that program first",
         _ => "",
     };
-    Error::Refused(format!("listen at {protocol} {address}: {error}{advice}"))
+    Error::Refused(format!("{doing}: {error}{advice}"))
 }
 
 fn own(stream: TcpStream) -> std::io::Result<Arc<OwnedFd>> {

@@ -120,9 +120,14 @@ mod tests {
             |params: &[(&str, crate::Value)]| Bench::of::<TcpSource>(params).err().unwrap().to_string();
         assert_eq!(
             refusal(&[("connect", address.as_str().into())]),
-            format!("connect to tcp {address}: Connection refused (os error 111)")
+            format!(
+                "connect to tcp {address}: Connection refused (os error 111); nobody listens there: start that program first"
+            )
         );
         assert_eq!(refusal(&[]), "expected one of `connect` and `listen`, found none");
-        assert!(refusal(&[("listen", "nonsense".into())]).starts_with("listen at tcp nonsense: "));
+        assert_eq!(
+            refusal(&[("listen", "nonsense".into())]),
+            "listen at tcp nonsense: expected ADDRESS:PORT, such as 127.0.0.1:7000"
+        );
     }
 }

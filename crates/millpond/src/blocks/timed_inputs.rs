@@ -19,6 +19,8 @@ pub(super) struct TimedInputs {
     kind: Option<Timestamp>,
     started: Instant,
     has_timeouts: bool,
+    /// The block has the parameter `stamp_on_arrival`.
+    may_stamp: bool,
     /// Of each input: rows can do without it.
     optional: Vec<bool>,
     /// A full input that waits for others, since when, and whether that was told.
@@ -29,6 +31,8 @@ pub(super) struct TimedInput {
     pub(super) name: String,
     pub(super) columns: usize,
     stamp_on_arrival: bool,
+    /// Nothing but its stamps matters, so its buffers may hold anything.
+    pub(super) only_stamps: bool,
     /// What the aligner may hold, as what is held counts as queued.
     holds_at_most: Option<usize>,
     /// A buffer that found the aligner full.
@@ -94,7 +98,7 @@ impl TimedInputs {
             let problem = "`optional` names every input: at least one must be required";
             return Err(Error::Refused(problem.to_owned()));
         }
-        let mut inputs = Self { optional, ..Self::named(names.into_iter().zip(stamped)) };
+        let mut inputs = Self { optional, may_stamp: true, ..Self::named(names.into_iter().zip(stamped)) };
         let config = inputs.config(params);
         Ok((inputs, config))
     }
@@ -131,6 +135,7 @@ impl TimedInputs {
             name,
             columns: 0,
             stamp_on_arrival,
+            only_stamps: false,
             holds_at_most: None,
             refused: None,
             has_ended: false,
@@ -141,6 +146,7 @@ impl TimedInputs {
             kind: None,
             started: Instant::now(),
             has_timeouts: false,
+            may_stamp: false,
             optional: Vec::new(),
             stall: None,
         }
@@ -213,10 +219,7 @@ impl TimedInputs {
             loop {
                 let next = match self.inputs[port].refused.take() {
                     Some(next) => Some(next),
-                    None => match io.try_take(&self.inputs[port].name)? {
-                        Some(buffer) => Some((self.stamp_ns(port, &buffer)?, buffer)),
-                        None => None,
-                    },
+                    None => self.take(io, port)?,
                 };
                 let Some((stamp_ns, buffer)) = next else { break };
                 match aligner.push(port, stamp_ns, buffer) {
@@ -241,6 +244,13 @@ impl TimedInputs {
             self.stall = None;
         }
         Ok(moved)
+    }
+
+    /// The next buffer and its time. One that does not fit is refused before others are held with it, which would be lost too.
+    fn take(&mut self, io: &mut Io, port: usize) -> Result<Option<(i64, Buffer)>> {
+        let Some(buffer) = io.try_take(&self.inputs[port].name)? else { return Ok(None) };
+        self.inputs[port].check_columns(&buffer)?;
+        Ok(Some((self.stamp_ns(port, &buffer)?, buffer)))
     }
 
     /// Lets the aligner know how far a stream has come that has nothing to send; returns whether that is news.
@@ -272,9 +282,10 @@ impl TimedInputs {
         let input = &self.inputs[port];
         let stamp = if input.stamp_on_arrival { Timestamp::now() } else { buffer.timestamp() };
         let is_absolute = |stamp: Timestamp| matches!(stamp, Timestamp::Absolute(_));
+        let advice = if self.may_stamp { " (or the input among `stamp_on_arrival`)" } else { "" };
         let stamp_ns = stamp.to_ns(None).ok_or_else(|| Error::StreamMismatch {
             port: input.name.clone(),
-            expected: "buffers with a timestamp (or the input among `stamp_on_arrival`)".to_owned(),
+            expected: format!("buffers with a timestamp{advice}"),
             found: stamp.to_string(),
         })?;
         let kind = *self.kind.get_or_insert(stamp);
@@ -371,14 +382,20 @@ impl TimedInput {
     /// Reads the values of a buffer.
     pub(super) fn read(&self, buffer: &Buffer, values: &mut Vec<f64>) -> Result<()> {
         values.clear();
-        buffer.read_samples(values)?;
-        if values.len() == self.columns {
+        buffer.read_samples(values)
+    }
+
+    /// Whether a buffer is one row of the stream's columns.
+    fn check_columns(&self, buffer: &Buffer) -> Result<()> {
+        let found = buffer.len() / buffer.dtype().size_bytes();
+        if found == self.columns || self.only_stamps {
             return Ok(());
         }
+        let s = if self.columns == 1 { "" } else { "s" };
         Err(Error::StreamMismatch {
             port: self.name.clone(),
-            expected: format!("{} columns, as at first", self.columns),
-            found: format!("{}", values.len()),
+            expected: format!("buffers of one row of {} number{s}", self.columns),
+            found: format!("one of {found}: let its source send a frame, or row, a buffer"),
         })
     }
 }

@@ -4,6 +4,7 @@ use std::net::{ToSocketAddrs as _, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use super::tcp::address_error;
 use crate::prelude::*;
 
 /// Sends each buffer in as few datagrams of whole frames as possible.
@@ -54,7 +55,8 @@ blocks.network = { type = "udp-sink", address = "127.0.0.1:7000" }
             let fd = Arc::new(OwnedFd::from(socket.try_clone()?));
             std::io::Result::Ok((socket, fd))
         };
-        let (socket, fd) = open().context(|| format!("send to udp {address}"))?;
+        let (socket, fd) =
+            open().map_err(|error| address_error(&format!("send to udp {address}"), "HOST:PORT", error))?;
         let max_bytes = params.get("max_bytes");
         Ok(Self { socket, fd, address, max_bytes, buffer: None, done: 0, sent: 0, refused: 0 })
     }

@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt as _;
 
 use hound::{WavReader, WavSpec, WavWriter};
 
+use super::files;
 use super::wav_format::{Encoding, StoredAs};
 use crate::prelude::*;
 
@@ -20,7 +21,10 @@ pub(super) struct WavInput {
     path: String,
     spec: WavSpec,
     encoding: Encoding,
+    /// What the header says.
     frames: u32,
+    /// What is there: less if the file is cut off. Of a pipe nobody knows, so it is what the header says.
+    present: u32,
     next_frame: u32,
     reader: BufReader<File>,
     bytes: Vec<u8>,
@@ -32,11 +36,19 @@ impl WavInput {
     /// # Errors
     /// If there is no such file, or it is none that can be read.
     pub(super) fn open(path: String) -> Result<Self> {
-        let reader = File::open(&path).context(|| format!("read {path}"))?;
-        let header = Header::read(BufReader::new(reader)).context(|| format!("read {path}"))?;
-        let Header { spec, frames, sample_bytes, reader, .. } = header;
+        let header =
+            Header::read(BufReader::new(files::open(&path)?)).map_err(|error| no_wav(&path, error))?;
+        let Header { spec, frames, sample_bytes, mut reader, .. } = header;
         let encoding = Encoding::of(spec, sample_bytes).context(|| format!("read {path}"))?;
-        Ok(Self { path, spec, encoding, frames, next_frame: 0, reader, bytes: Vec::new() })
+        let frame_bytes = u64::from(spec.channels) * encoding.bytes as u64;
+        let failed = |error| files::cannot_read(&path, error);
+        let metadata = reader.get_ref().metadata().map_err(failed)?;
+        let mut present = frames;
+        if metadata.is_file() && frame_bytes > 0 {
+            let behind_header = metadata.len().saturating_sub(reader.stream_position().map_err(failed)?);
+            present = u64::from(frames).min(behind_header / frame_bytes) as u32;
+        }
+        Ok(Self { path, spec, encoding, frames, present, next_frame: 0, reader, bytes: Vec::new() })
     }
 
     pub(super) fn spec(&self) -> WavSpec {
@@ -48,8 +60,16 @@ impl WavInput {
     }
 
     /// The next frame, and how many there are behind it.
-    pub(super) fn position(&self) -> (u32, u32) {
-        (self.next_frame, self.frames - self.next_frame)
+    ///
+    /// # Errors
+    /// If it is none because the file is cut off.
+    pub(super) fn position(&self) -> Result<(u32, u32)> {
+        let left = self.present - self.next_frame;
+        if left == 0 && self.present < self.frames {
+            Err(self.cut_off())
+        } else {
+            Ok((self.next_frame, left))
+        }
     }
 
     /// Leaves out the next frames, at most all.
@@ -57,7 +77,7 @@ impl WavInput {
     /// # Errors
     /// If the file is a pipe.
     pub(super) fn skip(&mut self, frames: u64) -> Result<()> {
-        let frames = frames.min((self.frames - self.next_frame).into()) as u32;
+        let frames = frames.min((self.present - self.next_frame).into()) as u32;
         if frames > 0 {
             let bytes = i64::from(frames) * i64::from(self.spec.channels) * self.encoding.bytes as i64;
             self.reader.seek_relative(bytes).context(|| format!("skip what was sent of {}", self.path))?;
@@ -83,20 +103,44 @@ impl WavInput {
                 read
             }
         };
-        read.map_err(|error| self.cut_off(error))?;
+        read.map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => self.cut_off(),
+            _ => files::cannot_read(&self.path, error),
+        })?;
         self.next_frame += frames;
         Ok(())
     }
 
-    fn cut_off(&self, error: io::Error) -> Error {
-        if error.kind() == ErrorKind::UnexpectedEof {
-            let (path, frames, near) = (&self.path, self.frames, self.next_frame);
-            return Error::Refused(format!(
-                "{path} is cut off: it should have {frames} frames, but ends soon after frame {near}"
-            ));
-        }
-        Error::Failed { doing: format!("read {}", self.path), cause: error.into() }
+    fn cut_off(&self) -> Error {
+        let (path, frames) = (&self.path, self.frames);
+        let found = match self.present {
+            present if present < frames => present.to_string(),
+            // Of a pipe, only this is known.
+            _ => format!("{} and less than a buffer more", self.next_frame),
+        };
+        Error::Refused(format!(
+            "{path} is cut off: expected {frames} frames, as its header says, found {found}: copy it anew, or read what is there with \
+             `file-source`"
+        ))
     }
+}
+
+/// What is wrong with a file whose header cannot be read.
+fn no_wav(path: &str, error: hound::Error) -> Error {
+    let problem = match error {
+        hound::Error::IoError(error)
+            if error.kind() != ErrorKind::Other && error.raw_os_error().is_some() =>
+        {
+            return files::cannot_read(path, error);
+        }
+        // hound has no kind of its own for the end of the file.
+        hound::Error::IoError(_) => "its header is cut off".to_owned(),
+        hound::Error::FormatError(problem) => problem.to_owned(),
+        other => other.to_string(),
+    };
+    Error::Refused(format!(
+        "read {path}: expected a WAV file: {problem}; `sox` or `ffmpeg` make one of other sound files"
+    ))
 }
 
 /// What stands before the samples.
@@ -165,8 +209,9 @@ impl WavOutput {
         let mut header = Vec::new();
         let made = WavWriter::new(io::Cursor::new(&mut header), spec).and_then(hound::WavWriter::finalize);
         made.context(|| format!("write {path}"))?;
-        let mut file = File::create(path).context(|| format!("write {path}"))?;
-        file.write_all(&header).context(|| format!("write {path}"))?;
+        let failed = |error| files::cannot_write(path, error);
+        let mut file = File::create(path).map_err(failed)?;
+        file.write_all(&header).map_err(failed)?;
         Ok(Self::new(path, spec, Encoding::packed(stored), file, header.len() as u64, 0))
     }
 
@@ -226,7 +271,7 @@ impl WavOutput {
             self.encoding.encode(&self.samples, is_float, &mut self.bytes);
             self.writer.write_all(&self.bytes)
         };
-        written.context(|| format!("write {}", self.path))
+        written.map_err(|error| files::cannot_write(&self.path, error))
     }
 
     /// Completes the file on the way: it can be played up to here, and be gone on with.
@@ -242,7 +287,7 @@ impl WavOutput {
             file.write_all_at(&riff_bytes.to_le_bytes(), 4)?;
             file.write_all_at(&(self.data_bytes as u32).to_le_bytes(), self.data_start - 4)
         };
-        write().context(|| format!("write {}", self.path))
+        write().map_err(|error| files::cannot_write(&self.path, error))
     }
 
     /// Frames that have been written.

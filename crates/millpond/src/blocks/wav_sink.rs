@@ -56,7 +56,11 @@ blocks.file = { type = "wav-sink", path = "tone.wav" }
         };
         let rate_hz = format.rate_hz.filter(|(num, den)| num % den == 0).map(|(num, den)| num / den);
         let Some(rate_hz) = rate_hz else {
-            return Err(Error::Refused("a WAV file needs a stream with a rate of whole Hz".to_owned()));
+            let found =
+                format.rate_hz.map_or_else(|| "none".to_owned(), |(num, den)| format!("{num}/{den} Hz"));
+            return Err(Error::Refused(format!(
+                "a WAV file needs a stream with a rate of whole Hz, found {found}: give its source a `rate_hz`, or use a `resampler`"
+            )));
         };
         let known = if io.starts() > 1 { WavOutput::go_on(&self.path) } else { None };
         let mut file = match known {
@@ -162,7 +166,10 @@ mod tests {
             bench.run().expect_err("refused").to_string()
         };
         let format = StreamFormat { dtype: DType::F32, shape: vec![0, 2], ..StreamFormat::default() };
-        assert_eq!(refusal(format.clone()), "a WAV file needs a stream with a rate of whole Hz");
+        assert_eq!(
+            refusal(format.clone()),
+            "a WAV file needs a stream with a rate of whole Hz, found none: give its source a `rate_hz`, or use a `resampler`"
+        );
         let wide = StreamFormat { shape: vec![0, 70_000], ..format.clone() };
         assert_eq!(refusal(wide), "a WAV file has 1 to 65535 channels; the stream at `in` has 70000");
         let mut bench = Bench::of::<WavSink>(&[("path", path.as_str().into())]).unwrap();

@@ -49,7 +49,7 @@ blocks.copy = { type = "wav-sink", path = "copy.wav" }
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        let (index, left) = self.file.position();
+        let (index, left) = self.file.position()?;
         let frames = self.frames_per_buffer.min(left);
         if frames == 0 {
             return Err(Pause::Done);
@@ -127,16 +127,30 @@ mod tests {
         let path = directory.path("cut.wav");
         let open = |path: &str| Bench::of::<WavSource>(&[("path", path.into()), ("frames", 100.into())]);
         let refusal = open(&path).err().expect("refused").to_string();
-        assert_eq!(refusal, format!("read {path}: No such file or directory (os error 2)"));
-        std::fs::write(&path, "RIFF but not really").unwrap();
-        assert!(open(&path).err().expect("refused").to_string().starts_with(&format!("read {path}: ")));
+        assert_eq!(
+            refusal,
+            format!("read {path}: No such file or directory (os error 2); is the path right?")
+        );
+        let advice = "`sox` or `ffmpeg` make one of other sound files";
+        for (text, problem) in
+            [("RIFF but not really", "no WAVE tag found"), ("RIFF", "its header is cut off")]
+        {
+            std::fs::write(&path, text).unwrap();
+            let refusal = open(&path).err().expect("refused").to_string();
+            assert_eq!(refusal, format!("read {path}: expected a WAV file: {problem}; {advice}"));
+        }
         write(&path, StoredAs::I16, &[7; 1000]);
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() - 1001]).unwrap();
-        let refusal = open(&path).unwrap().run().expect_err("refused").to_string();
+        let mut bench = open(&path).unwrap();
+        let refusal = bench.run().expect_err("refused").to_string();
+        assert_eq!(bench.pull_all::<f32>("out").unwrap().len(), 499, "what is there is sent");
         assert_eq!(
             refusal,
-            format!("{path} is cut off: it should have 1000 frames, but ends soon after frame 400")
+            format!(
+                "{path} is cut off: expected 1000 frames, as its header says, found 499: copy it anew, or read what is there with \
+                 `file-source`"
+            )
         );
     }
 }

@@ -8,6 +8,7 @@ use super::programs::Program;
 use super::reader::{Draft, DraftBlock, DraftConnection, Located};
 use super::{Connection, Diagnostics, Flowgraph, Node, PortName, RestartWhen};
 use crate::catalog::Catalog;
+use crate::error::Error;
 use crate::nearest::nearest;
 use crate::param::{Param, Params, Value, is_name};
 use crate::placement::Placement;
@@ -109,7 +110,7 @@ impl Checker<'_> {
             self.error(&span, format!("a block cannot be called `{name}`"), Some(format!("use {NAME_RULE}")));
         }
         let (spec, params) = match &draft.block_type {
-            Some(block_type) => self.block_type(block_type, draft.program.as_ref(), &draft.params),
+            Some(block_type) => self.block_type(&name, block_type, draft.program.as_ref(), &draft.params),
             None => (None, None),
         };
         if let Some(spec) = &spec {
@@ -171,6 +172,7 @@ impl Checker<'_> {
     /// The spec of a type, and a block's parameters if all of them are right.
     fn block_type(
         &mut self,
+        block: &str,
         block_type: &Located<String>,
         program: Option<&Located<String>>,
         given: &[(Located<String>, Value)],
@@ -183,7 +185,7 @@ impl Checker<'_> {
                     if let Err(error) = param.check(value.clone()) {
                         self.error(
                             &name.span,
-                            error.to_string(),
+                            format!("block `{block}`: {error}"),
                             Some(format!("`{}` is {}", param.name(), param.doc())),
                         );
                     }
@@ -199,9 +201,23 @@ impl Checker<'_> {
                 }
             }
         }
-        let given = given.iter().map(|(name, value)| (name.value.clone(), value.clone()));
-        let params = Params::new(&spec, given).ok();
-        (Some(spec), params)
+        let values = given.iter().map(|(name, value)| (name.value.clone(), value.clone()));
+        match Params::new(&spec, values) {
+            Ok(params) => (Some(spec), Some(params)),
+            Err(error) => {
+                // Of what is wrong, only this shows in all parameters together.
+                if let Error::BadParameter { name, .. } = &error
+                    && let Some((name, value)) = given.iter().find(|(given, _)| given.value == *name)
+                    && spec
+                        .params()
+                        .iter()
+                        .any(|param| param.name() == name.value && param.check(value.clone()).is_ok())
+                {
+                    self.error(&name.span, format!("block `{block}`: {error}"), None);
+                }
+                (Some(spec), None)
+            }
+        }
     }
 
     /// The spec of a type of the catalog, or of another program.
@@ -345,6 +361,11 @@ impl Checker<'_> {
         };
         match (port, candidates) {
             (None, [only]) => Some((named(only.name()), Some(only.clone()))),
+            (None, []) => {
+                let message = format!("`{block}` has no {one}s, so nothing can be connected there");
+                self.error(&end.span, message, None);
+                None
+            }
             (None, _) => {
                 let message = format!("which {one} of `{block}`? Write `{block}.PORT`");
                 let help = listed();

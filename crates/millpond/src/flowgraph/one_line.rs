@@ -252,7 +252,7 @@ mod tests {
         expect(
             "signal ! gain k=loud ! null-sink",
             "k=loud",
-            "parameter `k`: expected a number from -1000000000 to 1000000000, found loud",
+            "block `gain`: parameter `k`: expected a number from -1000000000 to 1000000000, found loud",
             "`k` is the factor",
         );
         expect(

@@ -69,6 +69,8 @@ struct Member {
     group: Group,
     state: State,
     history: RestartHistory,
+    /// Why it was started again the last time, if that was a failure of its own.
+    failure: Option<Death>,
 }
 
 enum State {
@@ -95,8 +97,8 @@ impl Supervisor {
         let pond = flowgraph.make_pond(Role::Server)?;
         let monitor = Monitor::open(&flowgraph.name)?;
         let now = Instant::now();
-        let member =
-            |group| Member { group, state: State::RestartsAt(now), history: RestartHistory::default() };
+        let (state, history) = (|| State::RestartsAt(now), RestartHistory::default);
+        let member = |group| Member { group, state: state(), history: history(), failure: None };
         let members = flowgraph.groups().into_iter().map(member).collect();
         Ok(Self {
             fates: vec![Fate::default(); flowgraph.blocks.len()],
@@ -303,7 +305,7 @@ impl Supervisor {
             done.into_iter().for_each(|block| self.has_ended(block));
             match end {
                 None => {}
-                Some(Ok(())) => self.process_has_ended(index),
+                Some(Ok(())) => self.has_ended_well(index, watch),
                 Some(Err(death)) => self.has_died(index, pid, &death, watch),
             }
         }
@@ -345,12 +347,27 @@ impl Supervisor {
         watch(Event::Died { process: &name, blocks: &blocks, pid, death, restart_in });
         if let Some(pause) = restart_in {
             member.state = State::RestartsAt(Instant::now() + pause);
+            member.failure = Some(death.clone()).filter(|death| matches!(death, Death::Failed { .. }));
             spent.into_iter().for_each(|block| self.has_ended(block));
             return;
         }
         self.process_has_ended(index);
         if !ends_anyway {
             self.end(EndReason::Failed { process: name, death: death.clone() }, watch);
+        }
+    }
+
+    /// A process says that all is done. It does not undo a failure by finding nothing left to do when it is started again: what it
+    /// failed with is lost.
+    fn has_ended_well(&mut self, index: usize, watch: &mut dyn FnMut(Event<'_>)) {
+        let moved = self.moved(index);
+        let member = &mut self.members[index];
+        let idle = member.process().is_some_and(|process| process.moved_before == moved);
+        let failure = member.failure.take().filter(|_| idle && self.ending.is_none());
+        let process = member.group.name.clone();
+        self.process_has_ended(index);
+        if let Some(death) = failure {
+            self.end(EndReason::Failed { process, death }, watch);
         }
     }
 
