@@ -317,8 +317,8 @@ impl Frame {
         py.import("numpy")?.call_method("array", (array,), Some(&options))
     }
 
-    /// For `torch.from_dlpack(frame)`, `jax.dlpack.from_dlpack(frame)` and their like: no copy; read-only, so the consumer
-    /// must know DLPack 1.0.
+    /// For `torch.from_dlpack(frame)`, `numpy.from_dlpack(frame)` and their like: no copy; read-only, which only a consumer that
+    /// knows DLPack 1.0 can be told.
     #[pyo3(signature = (*, stream=None, max_version=None, dl_device=None, copy=None))]
     fn __dlpack__<'py>(
         &self,
@@ -328,6 +328,13 @@ impl Frame {
         dl_device: Option<(i32, i32)>,
         copy: Option<bool>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        if max_version.is_none_or(|(major, _)| major < 1) && copy != Some(true) {
+            return Err(PyBufferError::new_err(
+                "a frame is read-only, which this consumer cannot be told: expected DLPack 1.0 or later (`max_version`), found an \
+                 earlier one. Without a copy jax takes it by `jax.device_put(frame.array, may_alias=True)`; a copy anybody takes: \
+                 `frame.array.copy()`",
+            ));
+        }
         let options = PyDict::new(py);
         options.set_item("stream", stream)?;
         options.set_item("max_version", max_version)?;

@@ -190,7 +190,7 @@ def test_an_input_that_need_not_be_connected(pond: Pond, children: Children, pro
 
 @pytest.mark.parametrize("block", ["scale", "halve", "in-place"])
 def test_frames_through_a_block_leave_no_memory_behind(pond: Pond, children: Children, program: Path, block: str) -> None:
-    """By a loan, by a result, in place. MILLPOND_TEST_FRAMES=1000000 is the long one."""
+    """By a loan, by a result, in place. MILLPOND_TEST_FRAMES=1000000 is the long one; `pytest -s` shows the figures."""
     count = int(os.environ.get("MILLPOND_TEST_FRAMES", "20000"))
     pond.connect("test.out", "block.samples", depth=64)
     pond.connect("block.out", "test.in", depth=64)
@@ -202,6 +202,7 @@ def test_frames_through_a_block_leave_no_memory_behind(pond: Pond, children: Chi
         return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1])
 
     payload, batch, before = np.ones(64, "f4"), 32, 0
+    seen: list[int] = []
     for done in range(0, count, batch):
         for _ in range(batch):
             out.send(payload)
@@ -209,6 +210,9 @@ def test_frames_through_a_block_leave_no_memory_behind(pond: Pond, children: Chi
             assert port.receive(timeout=DEADLINE_S).array[0] in (0.5, 2)
         if before == 0 and done >= count // 5:
             before = resident_kib()
+        if done >= 10 ** (4 + len(seen)) or done + batch >= count:
+            seen.append(resident_kib())
+    print(f"\n{block}: {count} frames, {seen} KiB resident after 10^4, 10^5, ... and at the end")
     assert resident_kib() - before < 1024
     out.close()
     assert list(port) == [] and end(child) == (0, "")

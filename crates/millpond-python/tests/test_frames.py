@@ -69,6 +69,62 @@ def test_a_view_outlives_its_frame_and_holds_the_buffer(pond: Pond, ports: tuple
     assert used_buffers(pond) == 0
 
 
+def test_dlpack_is_read_only_and_holds_the_buffer(pond: Pond, ports: tuple[Output, Input]) -> None:
+    out, port = ports
+    out.send(np.arange(6, dtype="f4").reshape(2, 3))
+    frame = port.receive(timeout=60)
+    # A copy is the consumer's own; without one, it must be able to learn that it may not write.
+    assert "dltensor_versioned" in repr(frame.__dlpack__(max_version=(1, 0)))
+    for version in (None, (0, 8)):
+        with pytest.raises(BufferError, match="expected DLPack 1.0 or later .*, found an earlier one. Without a copy jax takes it by"):
+            frame.__dlpack__(max_version=version)
+        frame.__dlpack__(max_version=version, copy=True)
+    copy = np.from_dlpack(frame, copy=True)
+    assert copy.flags.writeable and not np.shares_memory(copy, frame.array)
+    view = np.from_dlpack(frame)
+    with pytest.raises(ValueError, match="read-only"):
+        view[0] = 1
+    with pytest.raises(ValueError, match="WRITEABLE"):
+        view.flags.writeable = True
+    capsule = frame.__dlpack__(max_version=(1, 0))
+    del frame
+    gc.collect()
+    assert used_buffers(pond) == 1
+    np.testing.assert_array_equal(view, copy)
+    del view
+    assert used_buffers(pond) == 1, "the capsule that nobody took"
+    del capsule
+    assert used_buffers(pond) == 0
+
+
+def test_torch_takes_a_frame_without_a_copy(pond: Pond, ports: tuple[Output, Input]) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    out, port = ports
+    out.send(np.arange(6, dtype="f4").reshape(2, 3))
+    frame = port.receive(timeout=60)
+    tensor = torch.from_dlpack(frame)
+    assert tensor.data_ptr() == frame.array.ctypes.data and tensor.tolist() == [[0, 1, 2], [3, 4, 5]]
+    del frame
+    assert used_buffers(pond) == 1 and (tensor + 1).sum().item() == 21
+    del tensor
+    gc.collect()
+    assert used_buffers(pond) == 0
+
+
+def test_jax_takes_a_frame_without_a_copy(pond: Pond, ports: tuple[Output, Input]) -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed")
+    out, port = ports
+    out.send(np.arange(6, dtype="f4").reshape(2, 3))
+    frame = port.receive(timeout=60)
+    array = jax.device_put(frame.array, may_alias=True)
+    assert array.unsafe_buffer_pointer() == frame.array.ctypes.data and array.tolist() == [[0, 1, 2], [3, 4, 5]]
+    del frame
+    assert used_buffers(pond) == 1 and float((array + 1).sum()) == 21
+    del array
+    gc.collect()
+    assert used_buffers(pond) == 0
+
+
 @pytest.mark.parametrize("look", [memoryview, np.asarray, np.from_dlpack, lambda f: np.ndarray(4, "i8", buffer=f)])
 def test_views_of_a_frame_survive_its_sending(ports: tuple[Output, Input], look: Callable[[Any], Any]) -> None:
     out, port = ports
