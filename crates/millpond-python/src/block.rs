@@ -171,10 +171,11 @@ impl Block for PyBlock {
     }
 
     /// An exception is the refusal of the value.
-    fn set_param(&mut self, name: &str, value: &Value) -> Result<()> {
+    fn set_param(&mut self, name: &str, io: &mut Io) -> Result<()> {
+        let value: Option<Value> = io.param(name);
         Python::attach(|py| {
-            let set = python_of(py, value)
-                .and_then(|value| self.object.bind(py).call_method1("set_param", (name, value)));
+            let value = value.map(|value| python_of(py, &value)).transpose();
+            let set = value.and_then(|value| self.object.bind(py).call_method1("set_param", (name, value)));
             set.map(drop).map_err(|error| Error::Refused(error.value(py).to_string()))
         })
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::bus::Json;
 use crate::error::{Error, Result};
 use crate::io::Io;
-use crate::param::{Params, Value};
+use crate::param::Params;
 use crate::spec::Spec;
 
 /// One step of a flowgraph: takes buffers from its input ports, sends buffers on its output ports.
@@ -91,14 +91,15 @@ pub trait Block: Send + 'static {
         Err(Error::Refused(format!("block `{}` has no call `{name}`", io.block())))
     }
 
-    /// Told that a parameter is being set while the block runs, between two calls of `work`, before the value counts. Only for
-    /// blocks that prepare something for it (the taps of a filter); the others read it with [`Io::param`]. A restarted block is
-    /// told, before its `start`, of what had been set earlier.
+    /// Told that a parameter is being set while the block runs, between two calls of `work`; [`Io::param`] gives the new value and
+    /// those of all others. Only for blocks that prepare something of them (the taps of a filter); the rest just read them in
+    /// `work`. A restarted block is told, before its `start`, of each that had been set earlier.
     ///
     /// # Errors
-    /// Why the block cannot work with this value; whoever sets it is told so, and the present value stays.
-    fn set_param(&mut self, name: &str, value: &Value) -> Result<()> {
-        let _ = (name, value);
+    /// Why the block cannot work with this value; whoever sets it is told so, the value before it stays, and the block must go on
+    /// as it did.
+    fn set_param(&mut self, name: &str, io: &mut Io) -> Result<()> {
+        let _ = (name, io);
         Ok(())
     }
 

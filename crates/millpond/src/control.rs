@@ -14,7 +14,7 @@ use crate::block::Block;
 use crate::bus::{Bus, Json, Request, Service, json};
 use crate::error::{Context as _, Error, Result};
 use crate::io::Io;
-use crate::param::{self, Param, Params, Value};
+use crate::param::{self, Param, Params};
 use crate::spec::Spec;
 
 /// Requests answered between two looks at the block's work, so that a flood of them cannot keep it from working.
@@ -95,23 +95,18 @@ impl Control {
 }
 
 /// Tells a new block of the values that were set earlier, which its [`Block::new`] has not seen. One that it refuses, because the
-/// block has changed since, is forgotten.
+/// block has changed since, is forgotten; it is then told of the rest again, as it may have looked at that one, too.
 pub(crate) fn tell_kept(block: &mut dyn Block, io: &mut Io, given: &Params) {
-    let told: Vec<(String, Value)> = io
-        .control
-        .kept
-        .iter()
-        .filter_map(|(name, setting)| {
-            let param = param::find(&io.control.spec, name).ok()?;
-            Some((name.clone(), param.parse(&setting.set).ok()?))
-        })
-        .collect();
-    for (name, value) in told {
-        if let Err(error) = block.set_param(&name, &value) {
-            io.note(&format!("`{name}` is not {value} any more, as it had been set: {error}"));
-            io.control.kept.remove(&name);
-            io.params.take_over(&name, given);
-        }
+    loop {
+        let names: Vec<String> = io.control.kept.keys().cloned().collect();
+        let told = names.into_iter().map(|name| (block.set_param(&name, io), name));
+        let Some((error, name)) = told.into_iter().find_map(|(told, name)| Some((told.err()?, name))) else {
+            return;
+        };
+        let value = io.params.text(&name).unwrap_or_default();
+        io.note(&format!("`{name}` is not {value} any more, as it had been set: {error}"));
+        io.control.kept.remove(&name);
+        io.params.take_over(&name, given);
     }
 }
 
@@ -170,22 +165,24 @@ fn set(target: &mut dyn Block, io: &mut Io, argument: &Json) -> Result<Json> {
         return Err(Error::FixedParameter { block, name });
     }
     io.params.check_count(&param, &value)?;
-    target.set_param(&name, &value)?;
+    let before = io.params.clone();
+    io.params.set(&name, value.clone());
+    if let Err(error) = target.set_param(&name, io) {
+        io.params = before;
+        return Err(error);
+    }
     // Kept before it is answered: what the caller is told to be set survives a kill.
     let mut kept = io.control.kept.clone();
-    let given = kept.get(&name).map_or_else(|| io.params.text(&name), |setting| setting.given.clone());
+    let given = kept.get(&name).map_or_else(|| before.text(&name), |setting| setting.given.clone());
     kept.insert(name.clone(), Setting { given, set: value.to_string() });
     let text = serde_json::to_string(&kept).context(|| "keep what was set")?;
     if let Err(error) = io.control.bus.pond().store_settings(&block, &text) {
         // Not set, then: the block goes on with what it had.
-        if let Some(present) = io.params.value(&name) {
-            target.set_param(&name, present)?;
-        }
+        io.params = before;
+        target.set_param(&name, io)?;
         return Err(error.into());
     }
     io.control.kept = kept;
-    io.params.set(&name, value);
-    io.params_changed = true;
     Ok(describe(io, &param))
 }
 
@@ -239,17 +236,13 @@ mod tests {
             Ok(())
         }
 
-        fn set_param(&mut self, name: &str, value: &Value) -> Result<()> {
-            match (name, value) {
-                ("even", Value::Int(value)) if value % 2 != 0 => {
-                    Err(Error::Refused(format!("{value} is odd")))
-                }
-                ("even", Value::Int(value)) => {
-                    self.even = *value;
-                    Ok(())
-                }
-                _ => Ok(()),
+        fn set_param(&mut self, _: &str, io: &mut Io) -> Result<()> {
+            let even: i64 = io.param("even");
+            if even % 2 != 0 {
+                return Err(Error::Refused(format!("{even} is odd")));
             }
+            self.even = even;
+            Ok(())
         }
 
         fn call(&mut self, name: &str, argument: Json, io: &mut Io) -> Result<Json> {

@@ -26,7 +26,6 @@ pub struct Io {
     block: String,
     pub(crate) params: Params,
     /// A parameter was set since the block asked.
-    pub(crate) params_changed: bool,
     pub(crate) control: Control,
     pub(crate) inputs: Vec<InputPort>,
     pub(crate) outputs: Vec<OutputPort>,
@@ -75,7 +74,6 @@ impl Io {
             outputs,
             follows: !followed.is_empty(),
             params,
-            params_changed: true,
             inputs,
             statistics,
             party: party.clone(),
@@ -98,13 +96,6 @@ impl Io {
     /// As [`Params::get`].
     pub fn param<T: FromValue>(&self, name: &str) -> T {
         self.params.get(name)
-    }
-
-    /// Whether a parameter was set since this was called last; the first time always, as what was set before a restart is kept. For what a
-    /// block derives from its parameters and would not derive anew in each [`work`](crate::Block::work).
-    #[inline]
-    pub fn params_changed(&mut self) -> bool {
-        std::mem::take(&mut self.params_changed)
     }
 
     /// Tells everybody who has subscribed to `BLOCK/topic` on the message bus; never waits. Whoever has no room misses it, which

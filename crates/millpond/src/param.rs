@@ -417,6 +417,13 @@ impl<T: FromValue> FromValue for Option<T> {
     }
 }
 
+/// Whatever it is.
+impl FromValue for Value {
+    fn from_value(value: Option<&Value>) -> Option<Self> {
+        value.cloned()
+    }
+}
+
 macro_rules! from_value {
     ($($variant:ident($value:ident) => $type:ty: $read:expr;)*) => {$(
         impl FromValue for $type {

@@ -29,8 +29,9 @@ fn what_can_be_set_is_read_while_the_block_works() {
         for param in spec.params().iter().filter(|param| !param.is_fixed()) {
             let is_stated = |source: &&str| source.contains(&format!("Spec::new(\"{}\"", spec.name()));
             let source = sources.lines().find(is_stated).unwrap_or(&sources);
-            // Whoever follows changes hands all parameters to what derives something from them, perhaps in another file.
-            let is_derived = source.contains("io.params_changed()")
+            // Whoever is told of changes may hand all parameters to what derives something from them, perhaps in another file.
+            let is_derived = source.contains("fnset_param(")
+                && source.contains("&io.params")
                 && sources.split(&format!("\"{}\"", param.name())).count() > 2;
             let is_read = is_derived
                 || source.split("io.param").skip(1).any(|rest| {
@@ -38,15 +39,13 @@ fn what_can_be_set_is_read_while_the_block_works() {
                     let call = rest.split(')').next().unwrap_or_default();
                     call.ends_with(&format!("(\"{}\"", param.name())) || call.ends_with("(name")
                 });
-            let is_told =
-                source.contains("fnset_param(") && source.contains(&format!("\"{}\",Value::", param.name()));
-            if !is_read && !is_told {
+            if !is_read {
                 unread.push(format!("{}.{}", spec.name(), param.name()));
             }
         }
     }
     assert!(
         unread.is_empty(),
-        "can be set, but nobody looks: mark as `.fixed()`, or read with `io.param`, or take in `set_param`: {unread:?}"
+        "can be set, but nobody looks: mark as `.fixed()`, or read with `io.param` in `work` or `set_param`: {unread:?}"
     );
 }

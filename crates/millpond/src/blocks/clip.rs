@@ -1,13 +1,11 @@
 //! `clip`: keeps samples within limits.
 
-use crate::Value;
 use crate::prelude::*;
 
 /// Limits every sample, in place.
 pub(super) struct Clip {
     min: f64,
     max: f64,
-    runs: bool,
 }
 
 impl Block for Clip {
@@ -31,12 +29,7 @@ blocks.file = { type = "wav-sink", path = "clipped.wav" }
     fn new(params: &Params) -> Result<Self> {
         let (min, max) = (params.get("min"), params.get("max"));
         check(min, max)?;
-        Ok(Self { min, max, runs: false })
-    }
-
-    fn start(&mut self, _: &mut Io) -> Result<()> {
-        self.runs = true;
-        check(self.min, self.max)
+        Ok(Self { min, max })
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
@@ -46,16 +39,9 @@ blocks.file = { type = "wav-sink", path = "clipped.wav" }
         io.send("out", buffer)
     }
 
-    fn set_param(&mut self, name: &str, value: &Value) -> Result<()> {
-        let (min, max) = match (name, value) {
-            ("min", Value::Float(min)) => (*min, self.max),
-            ("max", Value::Float(max)) => (self.min, *max),
-            _ => return Ok(()),
-        };
-        // A restarted block is told one after the other what had been set: only together they have to fit.
-        if self.runs {
-            check(min, max)?;
-        }
+    fn set_param(&mut self, _: &str, io: &mut Io) -> Result<()> {
+        let (min, max) = (io.param("min"), io.param("max"));
+        check(min, max)?;
         (self.min, self.max) = (min, max);
         Ok(())
     }

@@ -6,7 +6,6 @@ use super::files;
 use super::fir_design::{Design, KINDS};
 use super::fir_filter::Filter;
 use super::window::WINDOWS;
-use crate::Value;
 use crate::prelude::*;
 
 /// Filters each channel, in place. `f32` is computed in `f32`, everything else in `f64`.
@@ -77,11 +76,7 @@ blocks.file = { type = "wav-sink", path = "bass.wav" }
         let source = match (numbers, params.get::<Option<String>>("taps_path")) {
             (Some(taps), _) => Source::Given(taps),
             (None, Some(path)) => Source::Given(read_taps(&path)?),
-            (None, None) => Source::Designed(design(
-                |name| params.get(name),
-                |name| params.get(name),
-                params.get("length"),
-            )?),
+            (None, None) => Source::Designed(design(params)?),
         };
         let engine = Engine::F64(Filter::new(&[1.0], 0));
         Ok(Self { source, engine, rate_hz: None, runs: false, samples: Vec::new() })
@@ -115,8 +110,8 @@ blocks.file = { type = "wav-sink", path = "bass.wav" }
     }
 
     /// A filter that cannot be made is refused here: one that fails in `work` would end the stream for a slip of the keyboard.
-    fn set_param(&mut self, name: &str, value: &Value) -> Result<()> {
-        let source = self.source.with(name, value)?;
+    fn set_param(&mut self, name: &str, io: &mut Io) -> Result<()> {
+        let source = self.source.with(name, &io.params)?;
         // Before the stream is known there is nothing to design for; `start` does it.
         if self.runs {
             let taps = source.taps(self.rate_hz)?;
@@ -131,29 +126,21 @@ blocks.file = { type = "wav-sink", path = "bass.wav" }
 }
 
 impl Source {
-    /// The same with another value of a parameter; the file is read once.
-    fn with(&self, name: &str, value: &Value) -> Result<Self> {
-        let mut design = match (self, name, value) {
-            (Source::Given(_), "taps", Value::Numbers(taps)) => return Ok(Source::Given(taps.clone())),
-            (Source::Given(_), ..) => {
-                return Err(Error::Refused(format!(
-                    "the taps of this filter are given, `{name}` is for designed ones: set `taps`"
-                )));
+    /// What it is with another value of this parameter; the file is read once.
+    fn with(&self, name: &str, params: &Params) -> Result<Self> {
+        match (self, name) {
+            (Source::Given(_), "taps") => {
+                Ok(Source::Given(params.get::<Option<_>>("taps").unwrap_or_default()))
             }
-            (Source::Designed(design), ..) => design.clone(),
-        };
-        match (name, value) {
-            ("design", Value::Text(kind)) => design.kind.clone_from(kind),
-            ("cutoff_hz", Value::Float(cutoff_hz)) => design.cutoff_hz = *cutoff_hz,
-            ("high_cutoff_hz", Value::Float(cutoff_hz)) => design.high_cutoff_hz = Some(*cutoff_hz),
-            ("length", Value::Int(length)) => design.length = *length as usize,
-            ("window", Value::Text(window)) => design.window.clone_from(window),
-            _ => {
+            (Source::Given(_), _) => Err(Error::Refused(format!(
+                "the taps of this filter are given, `{name}` is for designed ones: set `taps`"
+            ))),
+            (Source::Designed(_), "taps") => {
                 let problem = "this filter is designed: set `design`, `cutoff_hz`, `length` or `window`";
-                return Err(Error::Refused(format!("{problem}, not `{name}`")));
+                Err(Error::Refused(format!("{problem}, not `taps`")))
             }
+            (Source::Designed(_), _) => Ok(Source::Designed(design(params)?)),
         }
-        Ok(Source::Designed(design))
     }
 
     fn taps(&self, rate_hz: Option<f64>) -> Result<Vec<f64>> {
@@ -170,17 +157,13 @@ impl Source {
     }
 }
 
-fn design(
-    text: impl Fn(&str) -> Option<String>,
-    number: impl Fn(&str) -> Option<f64>,
-    length: usize,
-) -> Result<Design> {
-    let kind = text("design").unwrap_or_default();
-    let Some(cutoff_hz) = number("cutoff_hz") else {
+fn design(params: &Params) -> Result<Design> {
+    let kind = params.get::<Option<String>>("design").unwrap_or_default();
+    let Some(cutoff_hz) = params.get("cutoff_hz") else {
         return Err(Error::Refused(format!("a {kind} needs `cutoff_hz`")));
     };
-    let window = text("window").unwrap_or_default();
-    Ok(Design { kind, cutoff_hz, high_cutoff_hz: number("high_cutoff_hz"), length, window })
+    let (high_cutoff_hz, length) = (params.get("high_cutoff_hz"), params.get("length"));
+    Ok(Design { kind, cutoff_hz, high_cutoff_hz, length, window: params.get("window") })
 }
 
 fn read_taps(path: &str) -> Result<Vec<f64>> {
@@ -205,6 +188,7 @@ fn read_taps(path: &str) -> Result<Vec<f64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Value;
     use crate::blocks::reference::{assert_close, vector};
     use crate::temp_dir::TempDir;
     use crate::testing::Bench;

@@ -6,7 +6,6 @@ use self::asker::{Asker, describe, now_ns};
 use super::last_stamp::LastStamp;
 use super::timed_inputs::ns;
 use crate::align::ClockEstimate;
-use crate::param::Value;
 use crate::prelude::*;
 use crate::sample_to_ns;
 
@@ -150,9 +149,9 @@ blocks.table = { type = "csv-sink", path = "tone.csv" }
         }
     }
 
-    fn set_param(&mut self, name: &str, value: &Value) -> Result<()> {
-        if let (Mode::Asked(asker), "asks", Value::Bool(asks)) = (&self.mode, name, value) {
-            asker.set_asks(*asks);
+    fn set_param(&mut self, name: &str, io: &mut Io) -> Result<()> {
+        if let (Mode::Asked(asker), "asks") = (&self.mode, name) {
+            asker.set_asks(io.param("asks"));
         }
         Ok(())
     }

@@ -189,6 +189,8 @@ blocks.lines = { type = "print" }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
         let mut columns = self.inputs.start(io)?;
+        // What the inputs hold at most is known only now, and may be less than was asked for.
+        self.reconfigure(io);
         self.shape = if self.concatenates {
             let first = &self.inputs.inputs[0];
             if let Some(other) = self.inputs.inputs.iter().find(|input| input.columns != first.columns) {
@@ -216,10 +218,6 @@ blocks.lines = { type = "print" }
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        if io.params_changed() {
-            self.reconfigure(&io.params);
-            self.inputs.note_limits(io);
-        }
         // Before anything is taken out of the engine, so that no row is lost for want of a buffer.
         let mut row = match self.spare.take() {
             Some(row) => row,
@@ -247,6 +245,11 @@ blocks.lines = { type = "print" }
         }
     }
 
+    fn set_param(&mut self, _: &str, io: &mut Io) -> Result<()> {
+        self.reconfigure(io);
+        Ok(())
+    }
+
     fn finish(&mut self, io: &mut Io) -> WorkResult {
         with_engine!(&self.engine, aligner => self.inputs.note(io, aligner));
         Ok(())
@@ -255,7 +258,9 @@ blocks.lines = { type = "print" }
 
 impl SyncMerge {
     /// Follows the parameters that can be set while it runs.
-    fn reconfigure(&mut self, params: &Params) {
+    fn reconfigure(&mut self, io: &Io) {
+        let params = &io.params;
+        self.inputs.note_limits(io);
         let config = engine::config(&mut self.inputs, params);
         with_engine!(&mut self.engine, aligner => aligner.reconfigure(config));
         if let Engine::Approximate(aligner) = &mut self.engine {

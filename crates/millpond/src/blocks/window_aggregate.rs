@@ -135,7 +135,10 @@ blocks.lines = { type = "print" }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
         let mut columns = Vec::new();
-        for column in self.inputs.start(io)? {
+        let of_inputs = self.inputs.start(io)?;
+        // What the inputs hold at most is known only now.
+        self.aligner.reconfigure(self.inputs.config(&io.params));
+        for column in of_inputs {
             columns.extend(self.statistics.iter().map(|name| format!("{column}.{name}")));
         }
         columns.extend(self.marks_late.then(|| LATE.to_owned()));
@@ -147,11 +150,6 @@ blocks.lines = { type = "print" }
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        if io.params_changed() {
-            self.aligner.reconfigure(self.inputs.config(&io.params));
-            let lateness_ns = ns(io.param("lateness_ms"));
-            self.aligner.change_policy(|window| window.set_lateness_ns(lateness_ns));
-        }
         let mut out = match self.spare.take() {
             Some(out) => out,
             None => io.new_buffer("out", DType::F64, &[self.columns as u32])?,
@@ -192,6 +190,13 @@ blocks.lines = { type = "print" }
                 return Err(self.inputs.wait(io, &self.aligner)?);
             }
         }
+    }
+
+    fn set_param(&mut self, _: &str, io: &mut Io) -> Result<()> {
+        self.aligner.reconfigure(self.inputs.config(&io.params));
+        let lateness_ns = ns(io.param("lateness_ms"));
+        self.aligner.change_policy(|window| window.set_lateness_ns(lateness_ns));
+        Ok(())
     }
 
     fn finish(&mut self, io: &mut Io) -> WorkResult {
