@@ -431,3 +431,33 @@ csv = { type = "csv-sink", path = "rows.csv" }
     assert!(times.is_sorted(), "{times:?}");
     assert!(times[0].parse::<f64>().expect("a time") > 1.6e9, "{times:?}");
 }
+
+#[test]
+fn settings_that_do_not_fit_the_streams_are_told_once() {
+    let run = |settings: &str| {
+        let text = format!(
+            r#"
+name = "advised"
+connect = ["fast -> table.fast", "slow -> table.slow", "table -> csv"]
+[blocks]
+fast = {{ type = "signal", rate_hz = 200, frames = 1, count = 1000 }}
+slow = {{ type = "signal", rate_hz = 100, frames = 1, count = 500 }}
+csv = {{ type = "csv-sink", path = "rows.csv" }}
+[blocks.table]
+type = "sync-merge"
+inputs = ["fast", "slow"]
+{settings}
+"#
+        );
+        ended(start(&text, &[]))
+    };
+    let tolerance = "the tolerance of 3000000 ns is at least half the shortest period of 5000000 ns";
+    let depth =
+        "`fast`: a depth of 10 is less than the 80 that come during skew (0 ns), disorder and timeout";
+    let end = run("tolerance_ms = 3\ndepth = [10, 64]\ntimeout_ms = [9e12, 400]");
+    for told in [tolerance, depth] {
+        assert_eq!(end.stdout.matches(told).count(), 1, "{told}\n{end}");
+    }
+    let end = run("tolerance_ms = 2\ndepth = [80, 64]\ntimeout_ms = [9e12, 400]");
+    assert!(!end.stdout.contains("the tolerance of") && !end.stdout.contains("a depth of"), "{end}");
+}

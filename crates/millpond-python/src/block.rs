@@ -55,6 +55,7 @@ impl PyBlock {
             while let Some(item) = out.get().next() {
                 match item {
                     Item::Buffer(buffer) => io.send(port, buffer)?,
+                    Item::Bound(bound) => io.advance(port, bound),
                     Item::Array(array, description) => {
                         let sent = Python::attach(|py| {
                             let mut buffer = buffer_for(py, io, port, array.bind(py))?;

@@ -23,6 +23,8 @@ pub(crate) enum Item {
     Buffer(Buffer),
     /// Memory of this process, for want of a buffer.
     Array(Py<PyAny>, Description),
+    /// A promise about what comes behind it.
+    Bound(Timestamp),
 }
 
 /// What a sender says about what it sends.
@@ -230,15 +232,23 @@ impl Out {
         loan.send_in(py, this, None)
     }
 
+    /// Promises that nothing earlier than `bound` will be sent here any more, as `Output.advance` does: who puts streams together by
+    /// time need not wait for this one.
+    fn advance(&self, bound: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.push(Item::Bound(stamp::bound(bound)?));
+        Ok(())
+    }
+
     /// What was sent and not taken by a flowgraph, as arrays: for tests that call a block's work themselves.
     #[getter]
     fn sent<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let state = self.state();
         let array = |item: &Item| match item {
-            Item::Buffer(buffer) => frame::array_of(py, buffer.clone(), None),
-            Item::Array(array, _) => Ok(array.bind(py).clone()),
+            Item::Buffer(buffer) => Some(frame::array_of(py, buffer.clone(), None)),
+            Item::Array(array, _) => Some(Ok(array.bind(py).clone())),
+            Item::Bound(_) => None,
         };
-        let arrays: Vec<_> = state.items.iter().map(array).collect::<PyResult<_>>()?;
+        let arrays: Vec<_> = state.items.iter().filter_map(array).collect::<PyResult<_>>()?;
         PyList::new(py, arrays)
     }
 

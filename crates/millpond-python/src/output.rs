@@ -295,10 +295,7 @@ impl Output {
     /// together by time need not wait for this one. `bound` is as `stamp` in `send`. A promise outlives the process and is
     /// never taken back: an earlier one changes nothing.
     fn advance(&self, bound: &Bound<'_, PyAny>) -> PyResult<()> {
-        let bound = match stamp::wish(Some(bound))? {
-            Wish::Stamp(stamp) => stamp,
-            Wish::AtPublishing => Timestamp::now(),
-        };
+        let bound = stamp::bound(bound)?;
         self.cell.with(|sender| {
             sender.port.advance(bound);
             Ok(())

@@ -181,6 +181,14 @@ pub(crate) fn wish(stamp: Option<&Bound<'_, PyAny>>) -> PyResult<Wish> {
     )))
 }
 
+/// Reads a `bound` argument, which is as `stamp` is.
+pub(crate) fn bound(bound: &Bound<'_, PyAny>) -> PyResult<Stamp> {
+    Ok(match wish(Some(bound))? {
+        Wish::Stamp(stamp) => stamp,
+        Wish::AtPublishing => Stamp::now(),
+    })
+}
+
 /// The error for who gives a stamp to a frame.
 pub(crate) fn of_a_frame() -> PyErr {
     PyTypeError::new_err("stamp: a frame keeps its own; others may see it, too")

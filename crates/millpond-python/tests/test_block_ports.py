@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DEADLINE_S, Children, end, start, used_buffers
+from conftest import wait_until, DEADLINE_S, Children, end, start, used_buffers
 from numpy.typing import NDArray
 
 import millpond
@@ -58,6 +58,15 @@ def ramp(out: Out[np.int64], *, count: int = 3) -> Iterator[None]:
             array[:] = i
         yield
 
+@millpond.block
+def quiet(out: Out[np.int64]) -> Iterator[None]:
+    """Sends one, and knows that nothing will come for long."""
+    out.send(np.array([5]), stamp=5)
+    out.advance(900)
+    yield
+    out.send(np.array([1000]), stamp=1000)
+    yield
+
 if __name__ == "__main__":
     millpond.main()
 '''
@@ -83,6 +92,22 @@ def test_a_loan_in_a_block_and_its_stamp(pond: Pond, children: Children, program
     assert [frame.stamp for frame in frames] == [Timestamp.sample(4 * i, 48000) for i in range(3)]
     assert [frame.sequence for frame in frames] == [0, 1, 2]
     assert end(child) == (0, "")
+
+
+def test_a_source_says_how_far_it_has_come(pond: Pond, children: Children, program: Path) -> None:
+    pond.connect("quiet.out", "test.in", depth=1)
+    port = pond.input("test.in")
+    child = start(children, program, pond, "quiet", "quiet")
+    assert port.receive(timeout=DEADLINE_S).stamp == Timestamp.absolute(5)
+    wait_until(lambda: port.bound is not None or port.queued > 0, "the promise")
+    assert port.queued > 0 or port.bound == Timestamp.absolute(900)
+    assert port.receive(timeout=DEADLINE_S).stamp == Timestamp.absolute(1000)
+    assert port.bound == Timestamp.absolute(900), "it outlives what came after it"
+    assert end(child) == (0, "")
+    # In a test, promises are no frames.
+    tested: Out[np.int64] = Out(np.int64)
+    tested.advance(7)
+    assert tested.sent == []
 
 
 def test_a_block_changes_a_buffer_in_place_unless_somebody_else_sees_it(pond: Pond, children: Children, program: Path) -> None:

@@ -59,6 +59,16 @@ pub fn later(stamp: Timestamp, frames: i64, rate_hz: Option<(u32, u32)>) -> Time
     }
 }
 
+/// A stamp as a time, which a promise about a stream has to be; `None` if it is none.
+pub(crate) fn time_of(stamp: Timestamp) -> Option<Timestamp> {
+    let ns = stamp.to_ns(None)?;
+    Some(if matches!(stamp, Timestamp::Absolute(_)) {
+        Timestamp::Absolute(ns)
+    } else {
+        Timestamp::Relative(ns)
+    })
+}
+
 /// The `n`th part of a rate; `None` if it cannot be told in 32 bits.
 pub fn divide_rate((num, den): (u32, u32), n: u32) -> Option<(u32, u32)> {
     let gcd = |mut a: u32, mut b: u32| {

@@ -90,9 +90,9 @@ pub struct Stall {
 
 /// Aligns the items of several ports by a policy. See the [module](crate::align).
 pub struct Aligner<T, P> {
-    inputs: Inputs<T>,
-    policy: P,
-    overflow: Overflow,
+    pub(super) inputs: Inputs<T>,
+    pub(super) policy: P,
+    pub(super) overflow: Overflow,
     /// What [`Policy::step`] said last; movements of other ports change nothing.
     waits_for: PortSet,
     /// The policy has to be asked again.
@@ -391,12 +391,27 @@ impl<T, P: Policy<T>> Aligner<T, P> {
         self.degraded
     }
 
-    /// The mean distance of two items on a port, once two have come.
+    /// The mean distance of two items on a port since its first or the last [reset](Aligner::reset), once two have come.
     pub fn period_ns(&self, port: usize) -> Option<f64> {
         let port = self.inputs.ports.get(port)?;
         let (first_ns, newest_ns) = port.span_ns?;
-        (port.counters.received > 1)
-            .then(|| newest_ns.abs_diff(first_ns) as f64 / (port.counters.received - 1) as f64)
+        (port.in_span > 1).then(|| newest_ns.abs_diff(first_ns) as f64 / (port.in_span - 1) as f64)
+    }
+
+    /// By how much the newest item of a port is behind that of another one; ports that have ended or that are not waited for are none.
+    pub fn skew_ns(&self) -> u64 {
+        let newest = || {
+            let ports = self.inputs.ports.iter().filter(|port| !port.ended && !port.inactive);
+            ports.filter_map(|port| port.span_ns).map(|(_, newest_ns)| newest_ns)
+        };
+        newest().max().zip(newest().min()).map_or(0, |(last_ns, first_ns)| last_ns.abs_diff(first_ns))
+    }
+
+    /// After [`Poll::Waiting`]: no set to come is of an earlier moment than this. That of `Nearest` and of `Linear` is the moment of its
+    /// reference or of the grid, that of a window its start; those of `Exact` and `Approximate` have no earlier item.
+    /// `i64::MIN` if nothing is known, `i64::MAX` if none will come.
+    pub fn come_to_ns(&self) -> i64 {
+        self.policy.come_to_ns(&self.inputs)
     }
 }
 

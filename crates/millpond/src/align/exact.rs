@@ -1,6 +1,6 @@
 //! Items whose stamps are equal within a tolerance.
 
-use super::inputs::{Held, Inputs, PortSet, Reason};
+use super::inputs::{Held, Inputs, PortConfig, PortSet, Reason};
 use super::members::{self, Members};
 use super::{Policy, Step};
 
@@ -104,6 +104,10 @@ impl<T> Policy<T> for Exact<T> {
 
     fn frontier_ns(&self) -> i64 {
         self.frontier_ns
+    }
+
+    fn tolerance_ns(&self, port: &PortConfig) -> Option<u64> {
+        Some(port.tolerance_ns.unwrap_or(self.tolerance_ns))
     }
 
     fn reset(&mut self) {

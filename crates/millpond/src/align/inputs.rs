@@ -153,6 +153,8 @@ pub(super) struct Port<T> {
     pub(super) bound_ns: i64,
     /// First and newest stamp that ever came.
     pub(super) span_ns: Option<(i64, i64)>,
+    /// Items that came within that span.
+    pub(super) in_span: u64,
     pub(super) ended: bool,
     /// It kept the others waiting for too long, and is not waited for.
     pub(super) inactive: bool,
@@ -226,6 +228,7 @@ impl<T> Inputs<T> {
             held: VecDeque::new(),
             bound_ns: i64::MIN,
             span_ns: None,
+            in_span: 0,
             ended: false,
             inactive: false,
             counters: Counters::default(),
@@ -266,8 +269,23 @@ impl<T> Inputs<T> {
         port.counters.peak_depth = port.counters.peak_depth.max(port.held.len());
         let (first_ns, newest_ns) = port.span_ns.unwrap_or((stamp_ns, stamp_ns));
         port.span_ns = Some((first_ns.min(stamp_ns), newest_ns.max(stamp_ns)));
+        port.in_span += 1;
         port.follow_newest();
         Inserted::Held
+    }
+
+    /// No item of a port that may yet be in a set, held or to come, is earlier than this, if all up to `frontier_ns` is decided.
+    pub(super) fn come_to_on_ns(&self, port: usize, frontier_ns: i64) -> i64 {
+        let port = &self.ports[port];
+        // One that was given up takes part again only with what is later.
+        let rejoins_ns = if port.inactive { frontier_ns.saturating_add(1) } else { i64::MIN };
+        let to_come_ns = port.bound_ns.max(rejoins_ns);
+        port.held.front().map_or(to_come_ns, |front| front.stamp_ns.min(to_come_ns))
+    }
+
+    /// The same of all ports.
+    pub(super) fn come_to_ns(&self, frontier_ns: i64) -> i64 {
+        (0..self.len()).map(|port| self.come_to_on_ns(port, frontier_ns)).min().unwrap_or(INFINITE_NS)
     }
 
     /// Counts an item that is not part of a set.
@@ -318,7 +336,7 @@ impl<T> Inputs<T> {
         self.drop_all();
         self.inactive = PortSet::EMPTY;
         for port in &mut self.ports {
-            (port.bound_ns, port.span_ns) = (i64::MIN, None);
+            (port.bound_ns, port.span_ns, port.in_span) = (i64::MIN, None, 0);
             (port.ended, port.inactive) = (false, false);
         }
     }

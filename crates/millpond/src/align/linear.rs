@@ -236,6 +236,15 @@ impl<T> Policy<T> for Linear<T> {
         self.frontier_ns
     }
 
+    fn come_to_ns(&self, inputs: &Inputs<T>) -> i64 {
+        match &self.moments {
+            Moments::Reference { port, .. } => inputs.come_to_on_ns(*port, self.frontier_ns),
+            Moments::Grid { grid, next: Some(index) } => grid.moment_ns(*index).unwrap_or(INFINITE_NS),
+            // The first moment is not before any item.
+            Moments::Grid { next: None, .. } => inputs.come_to_ns(self.frontier_ns),
+        }
+    }
+
     fn reset(&mut self) {
         match &mut self.moments {
             Moments::Reference { current, .. } => *current = None,

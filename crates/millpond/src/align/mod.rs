@@ -40,6 +40,7 @@ mod linear;
 mod members;
 mod nearest;
 mod statistics;
+mod warnings;
 mod window;
 
 pub use aligner::{Aligner, Config, Overflow, Poll, Pushed, Stall};
@@ -51,6 +52,7 @@ pub use linear::{Grid, Linear, Neighbours, Row, interpolate};
 pub use members::Members;
 pub use nearest::Nearest;
 pub use statistics::{Accumulate, Statistics};
+pub use warnings::Warning;
 pub use window::{Pane, Window};
 
 /// How sets are made; one of the five structures of this module.
@@ -72,6 +74,19 @@ pub trait Policy<T> {
     /// All up to here is decided: a port that was inactive takes part again with what is later.
     #[doc(hidden)]
     fn frontier_ns(&self) -> i64;
+
+    /// No set to come is of an earlier moment than this: what [`Aligner::come_to_ns`] says.
+    #[doc(hidden)]
+    fn come_to_ns(&self, inputs: &Inputs<T>) -> i64 {
+        inputs.come_to_ns(self.frontier_ns())
+    }
+
+    /// Within which distance the items of a port count as simultaneous, if the policy knows that.
+    #[doc(hidden)]
+    fn tolerance_ns(&self, port: &PortConfig) -> Option<u64> {
+        let _ = port;
+        None
+    }
 
     /// Makes room on a full port by giving up its oldest item, which is returned.
     #[doc(hidden)]

@@ -133,6 +133,10 @@ impl<T: Clone> Policy<T> for Nearest<T> {
         self.frontier_ns
     }
 
+    fn come_to_ns(&self, inputs: &Inputs<T>) -> i64 {
+        inputs.come_to_on_ns(self.reference, self.frontier_ns)
+    }
+
     fn reset(&mut self) {
         self.members.clear();
         self.frontier_ns = i64::MIN;

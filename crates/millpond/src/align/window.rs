@@ -288,6 +288,17 @@ impl<T, A: Accumulate<T>> Policy<T> for Window<A> {
         self.frontier_ns
     }
 
+    fn come_to_ns(&self, inputs: &Inputs<T>) -> i64 {
+        let settled_ns = inputs.come_to_ns(self.frontier_ns).saturating_sub_unsigned(self.lateness_ns);
+        if settled_ns == i64::MIN || settled_ns == INFINITE_NS {
+            return settled_ns;
+        }
+        let (first, _) = self.indices(settled_ns);
+        // Empty windows come with the next that is not.
+        let first_empty = self.next_index.filter(|_| self.emit_empty);
+        self.start_ns(first_empty.map_or(first, |index| index.min(first)))
+    }
+
     fn take_late(&mut self, inputs: &Inputs<T>, port: usize, stamp_ns: i64, item: T) -> Option<T> {
         let watermark_ns = watermark_ns(inputs);
         let (first, last) = self.indices(stamp_ns);

@@ -13,6 +13,8 @@ pub(super) struct AsyncMerge {
     others: Vec<Other>,
     columns: usize,
     values: Vec<f64>,
+    /// A row that has been allocated but not filled.
+    spare: Option<BufferMut>,
 }
 
 struct Other {
@@ -44,7 +46,7 @@ blocks.file = { type = "csv-sink", path = "telemetry.csv" }
         let inputs: Vec<String> = params.get("inputs");
         let mut others = inputs.into_iter().map(|input| Other { input, latest: Vec::new() });
         let reference = others.next().map_or_else(String::new, |first| first.input);
-        Ok(Self { reference, others: others.collect(), columns: 0, values: Vec::new() })
+        Ok(Self { reference, others: others.collect(), columns: 0, values: Vec::new(), spare: None })
     }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
@@ -68,8 +70,20 @@ blocks.file = { type = "csv-sink", path = "telemetry.csv" }
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        let mut table = io.new_buffer("out", DType::F64, &[self.columns as u32])?;
-        let row = io.take(&self.reference)?;
+        let mut table = match self.spare.take() {
+            Some(table) => table,
+            None => io.new_buffer("out", DType::F64, &[self.columns as u32])?,
+        };
+        let row = match io.take(&self.reference) {
+            Err(Pause::NeedInput) => {
+                self.spare = Some(table);
+                if let Some(bound) = io.bound(&self.reference) {
+                    io.advance("out", bound);
+                }
+                return Err(Pause::NeedInput);
+            }
+            row => row?,
+        };
         table.set_timestamp(row.timestamp());
         for other in &mut self.others {
             while io.try_peek(&other.input)?.is_some_and(|next| !is_newer(next, &row)) {
@@ -140,6 +154,18 @@ mod tests {
         assert_eq!(values[1..], [[20.0, 21.0, 2.0], [30.0, 31.0, 3.0]]);
         let format = bench.output_format("out").unwrap();
         assert_eq!(Description::of(&format).columns, ["a.x", "a.y", "b.0"]);
+    }
+
+    #[test]
+    fn receivers_learn_how_far_the_reference_has_come() {
+        let mut bench = bench();
+        bench.push_at("a", 4, &[10.0, 11.0]).unwrap();
+        bench.run().unwrap();
+        assert!(bench.pull_buffer("out").unwrap().is_some());
+        bench.advance("b", Timestamp::Absolute(900));
+        bench.advance("a", Timestamp::Absolute(700));
+        bench.run().unwrap();
+        assert_eq!(bench.bound("out"), Some(Timestamp::Absolute(700)));
     }
 
     #[test]

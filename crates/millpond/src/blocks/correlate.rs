@@ -6,7 +6,7 @@ use std::sync::Arc;
 use realfft::num_complex::Complex;
 use realfft::{ComplexToReal, RealFftPlanner, RealToComplex};
 
-use crate::frames::{divide_rate, later};
+use crate::frames::{divide_rate, later, time_of};
 use crate::prelude::*;
 use crate::stream::Description;
 
@@ -125,6 +125,14 @@ blocks.lines = { type = "print" }
             }
         }
         if let Some(pause) = missing {
+            let a = &self.sides[0];
+            let bound = match a.waiting.is_empty() {
+                true => io.bound(a.input),
+                false => time_of(a.stamp(io.format(a.input).and_then(|format| format.rate_hz))),
+            };
+            if let Some(bound) = bound {
+                io.advance("out", bound);
+            }
             return Err(pause);
         }
         let mut out = io.new_buffer("out", DType::F64, &[3])?;
@@ -354,5 +362,16 @@ mod tests {
         let refusal =
             Bench::of::<Correlate>(&[("window", 100.into()), ("max_lag", 51.into())]).err().expect("refused");
         assert_eq!(refusal.to_string(), "parameter `max_lag`: expected at most half a window, 50, found 51");
+    }
+
+    #[test]
+    fn receivers_learn_how_far_the_first_stream_has_come() {
+        let mut bench = Bench::of::<Correlate>(&[("window", 4.into())]).unwrap();
+        bench.push_frames("a", 0, 1, &noise(6)).unwrap();
+        bench.push_frames("b", 0, 1, &noise(4)).unwrap();
+        bench.run().unwrap();
+        assert!(bench.pull_buffer("out").unwrap().is_some());
+        // The next window begins with the fifth frame, 4 / 48000 s.
+        assert_eq!(bench.bound("out"), Some(Timestamp::Relative(83_333)));
     }
 }

@@ -150,9 +150,15 @@ blocks.lines = { type = "print" }
             }
             if !self.inputs.take_in(io, &mut self.aligner)? {
                 self.spare = Some(out);
+                self.inputs.pass_on(io, &self.aligner);
                 return Err(self.inputs.wait(io, &self.aligner)?);
             }
         }
+    }
+
+    fn finish(&mut self, io: &mut Io) -> WorkResult {
+        self.inputs.note(io, &self.aligner);
+        Ok(())
     }
 }
 
@@ -195,6 +201,17 @@ mod tests {
         let expected = [(1, nan), (3, at(3)), (17, at(17)), (29, at(29)), (40, nan), (70, at(70)), (71, nan)];
         assert_eq!(format!("{:?}", rows(&mut onto)), format!("{expected:?}"));
         assert!(grid.has_ended() && onto.has_ended());
+    }
+
+    #[test]
+    fn receivers_learn_how_far_the_rows_have_come() {
+        let mut bench = Bench::of::<Interpolate>(&[("onto", vec!["clock".to_owned()].into())]).unwrap();
+        bench.push_at("in", 3 * MS, &[0.0]).unwrap();
+        bench.push_at("clock", 2 * MS, &[0.0]).unwrap();
+        assert_eq!(rows(&mut bench).len(), 1);
+        bench.advance("clock", Timestamp::Absolute(70 * MS));
+        assert!(rows(&mut bench).is_empty());
+        assert_eq!(bench.bound("out"), Some(Timestamp::Absolute(70 * MS)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Several inputs, frame by frame: what blocks have in common that join streams by position.
 
-use crate::frames::later;
+use crate::frames::{later, time_of};
 use crate::prelude::*;
 
 /// Takes equally many frames from each input, however they are cut into buffers.
@@ -41,9 +41,25 @@ impl Lockstep {
             }
         }
         if missing {
+            self.pass_on(io);
             return Err(Pause::NeedInput);
         }
         Ok(self.sides.iter().map(Side::left).min().unwrap_or(0))
+    }
+
+    /// Tells the receivers of `out` how far the first input has come, whose stamps the output has.
+    fn pass_on(&self, io: &mut Io) {
+        let Some(first) = self.sides.first() else { return };
+        let bound = match first.left() {
+            0 => io.bound(&first.input),
+            _ => {
+                let rate_hz = io.format(&first.input).and_then(|format| format.rate_hz);
+                time_of(self.stamp(rate_hz))
+            }
+        };
+        if let Some(bound) = bound {
+            io.advance("out", bound);
+        }
     }
 
     /// The bytes of the next `frames` frames of each input, and the items in one of them.

@@ -28,6 +28,7 @@ blocks.file = { type = "wav-sink", path = "tremolo.wav" }
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prelude::*;
     use crate::testing::Bench;
 
     #[test]
@@ -44,5 +45,22 @@ mod tests {
         let out = bench.pull_all::<f64>("out").unwrap();
         assert_eq!(out[..2], [-3.0, 3.0]);
         assert!(out[2].is_nan() && out.len() == 3);
+    }
+
+    #[test]
+    fn receivers_learn_how_far_the_first_stream_has_come() {
+        let mut bench =
+            Bench::of::<Multiply>(&[("inputs", vec!["a".to_owned(), "b".to_owned()].into())]).unwrap();
+        bench.push_frames("a", 48, 1, &[1.0f64; 4]).unwrap();
+        bench.push_frames("b", 0, 1, &[2.0f64]).unwrap();
+        bench.run().unwrap();
+        assert_eq!(bench.pull::<f64>("out").unwrap(), Some(vec![2.0]));
+        // The frame after the one that was used, 49 / 48000 s.
+        assert_eq!(bench.bound("out"), Some(Timestamp::Relative(1_020_833)));
+        bench.push_frames("b", 1, 1, &[2.0f64; 3]).unwrap();
+        bench.advance("a", Timestamp::Relative(5_000_000));
+        bench.run().unwrap();
+        assert_eq!(bench.pull::<f64>("out").unwrap(), Some(vec![2.0; 3]));
+        assert_eq!(bench.bound("out"), Some(Timestamp::Relative(5_000_000)));
     }
 }

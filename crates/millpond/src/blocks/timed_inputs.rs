@@ -2,9 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use self::advice::Advice;
 use crate::align::{Aligner, Config, Overflow, Policy, PortConfig, PortSet, Pushed, Reason, Stall};
 use crate::prelude::*;
 use crate::stream::{Description, columns};
+
+mod advice;
 
 /// How long a full input waits before the user is told.
 const STALL_TOLD_AFTER: Duration = Duration::from_secs(2);
@@ -25,6 +28,7 @@ pub(super) struct TimedInputs {
     optional: Vec<bool>,
     /// A full input that waits for others, since when, and whether that was told.
     stall: Option<(Stall, Instant, bool)>,
+    advice: Advice,
 }
 
 pub(super) struct TimedInput {
@@ -105,6 +109,7 @@ impl TimedInputs {
 
     /// How the aligner has to treat the inputs, as the parameters are now.
     pub(super) fn config(&mut self, params: &Params) -> Config {
+        self.advice.forget();
         let inputs = self.inputs.len();
         let [disorder, timeout, depth] =
             ["disorder_ms", "timeout_ms", "depth"].map(|param| each(params, param, inputs));
@@ -149,6 +154,7 @@ impl TimedInputs {
             may_stamp: false,
             optional: Vec::new(),
             stall: None,
+            advice: Advice::default(),
         }
     }
 
@@ -215,6 +221,7 @@ impl TimedInputs {
         aligner: &mut Aligner<Buffer, P>,
     ) -> Result<bool> {
         let mut moved = false;
+        let mut taken = 0;
         for port in 0..self.inputs.len() {
             loop {
                 let next = match self.inputs[port].refused.take() {
@@ -222,6 +229,7 @@ impl TimedInputs {
                     None => self.take(io, port)?,
                 };
                 let Some((stamp_ns, buffer)) = next else { break };
+                taken += 1;
                 match aligner.push(port, stamp_ns, buffer) {
                     Pushed::Full(buffer) => {
                         self.inputs[port].refused = Some((stamp_ns, buffer));
@@ -243,6 +251,9 @@ impl TimedInputs {
         if moved {
             self.stall = None;
         }
+        let inputs = &self.inputs;
+        self.advice.note(taken, aligner);
+        self.advice.look(io, aligner, |port| format!("`{}`", inputs[port].name));
         Ok(moved)
     }
 
@@ -251,6 +262,15 @@ impl TimedInputs {
         let Some(buffer) = io.try_take(&self.inputs[port].name)? else { return Ok(None) };
         self.inputs[port].check_columns(&buffer)?;
         Ok(Some((self.stamp_ns(port, &buffer)?, buffer)))
+    }
+
+    /// Tells the receivers of `out` how far the block has come, once all rows have been sent that what came suffices for.
+    pub(super) fn pass_on<P: Policy<Buffer>>(&self, io: &mut Io, aligner: &Aligner<Buffer, P>) {
+        let come_to_ns = aligner.come_to_ns();
+        // The least may be one that was given up before anything was decided.
+        if self.kind.is_some() && come_to_ns > i64::MIN + 1 && come_to_ns != i64::MAX {
+            io.advance("out", self.stamp(come_to_ns));
+        }
     }
 
     /// Lets the aligner know how far a stream has come that has nothing to send; returns whether that is news.
@@ -356,7 +376,9 @@ impl TimedInputs {
     }
 
     /// Tells the user what came of it, if something was left out.
-    pub(super) fn note<P: Policy<Buffer>>(&self, io: &Io, aligner: &Aligner<Buffer, P>) {
+    pub(super) fn note<P: Policy<Buffer>>(&mut self, io: &Io, aligner: &Aligner<Buffer, P>) {
+        let inputs = &self.inputs;
+        self.advice.tell(io, aligner, |port| format!("`{}`", inputs[port].name));
         let mut counts = Vec::new();
         for (port, input) in self.inputs.iter().enumerate() {
             let counters = aligner.counters(port);

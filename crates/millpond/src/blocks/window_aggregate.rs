@@ -187,6 +187,7 @@ blocks.lines = { type = "print" }
             }
             if !self.inputs.take_in(io, &mut self.aligner)? {
                 self.spare = Some(out);
+                self.inputs.pass_on(io, &self.aligner);
                 return Err(self.inputs.wait(io, &self.aligner)?);
             }
         }
@@ -330,6 +331,23 @@ mod tests {
         assert_eq!(push(&mut bench, 22), Some((20, 20, vec![2.0, 43.0, 0.0])));
         let columns = Description::of(&bench.output_format("out").unwrap()).columns;
         assert_eq!(columns, ["a.0.count", "a.0.sum", "late_s"]);
+    }
+
+    #[test]
+    fn receivers_learn_up_to_where_windows_are_over() {
+        let params: [(&str, Value); 3] =
+            [("inputs", vec!["a".to_owned()].into()), ("size_ms", 10.into()), ("slide_ms", 5.into())];
+        let mut bench = Bench::of::<WindowAggregate>(&params).unwrap();
+        bench.push_at("a", MS, &[1.0]).unwrap();
+        bench.advance("a", Timestamp::Absolute(42 * MS));
+        bench.run().unwrap();
+        assert!(bench.pull_buffer("out").unwrap().is_some() && bench.pull_buffer("out").unwrap().is_some());
+        // That from 35 to 45 may yet come.
+        assert_eq!(bench.bound("out"), Some(Timestamp::Absolute(35 * MS)));
+        bench.set("lateness_ms", 20).unwrap();
+        bench.advance("a", Timestamp::Absolute(52 * MS));
+        bench.run().unwrap();
+        assert_eq!(bench.bound("out"), Some(Timestamp::Absolute(35 * MS)), "one from 25 may come again");
     }
 
     #[test]

@@ -10,5 +10,6 @@ mod linear;
 mod nearest;
 mod no_allocation;
 mod ports;
+mod promises;
 mod streams;
 mod window;

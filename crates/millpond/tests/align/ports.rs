@@ -2,7 +2,7 @@
 
 use millpond::align::{
     Aligner, Approximate, Config, Exact, Linear, Members, Nearest, Overflow, Policy, Poll, PortConfig,
-    Pushed, Reason, Stall, Statistics, Window,
+    Pushed, Reason, Stall, Statistics, Warning, Window,
 };
 
 use crate::streams::stamps;
@@ -228,6 +228,42 @@ fn a_new_epoch_begins_anywhere() {
         (0..2).for_each(|port| aligner.push(port, stamp, 0).expect_held());
     }
     assert_eq!(drain(&mut aligner), [[Some(5), Some(5)], [Some(6), Some(6)]]);
+    // What came before the reset is no part of the new epoch's period.
+    assert_eq!((aligner.period_ns(0), aligner.skew_ns()), (Some(1.0), 0));
+}
+
+#[test]
+fn settings_that_do_not_fit_are_named() {
+    let port = |depth, disorder_ns, timeout_ns| PortConfig {
+        depth,
+        disorder_ns,
+        timeout_ns,
+        ..PortConfig::default()
+    };
+    let config = |overflow| Config {
+        ports: vec![port(10, 0, Some(90)), port(9, 50, Some(9_000_000_000_000_000_000))],
+        overflow,
+        emit_partial: false,
+    };
+    let fed = |tolerance_ns, overflow| {
+        let mut aligner = Aligner::new(Exact::new(tolerance_ns), config(overflow));
+        for i in 0..4 {
+            (0..2).for_each(|port| aligner.push(port, 10 * i, 0).expect_held());
+        }
+        aligner
+    };
+    // Port 1 waits for 90 ns and has 50 ns of disorder at a period of 10 ns; what is for ever is no reason for depth.
+    let depth = Warning::Depth { port: 1, depth: 9, needed: 14, skew_ns: 0 };
+    assert_eq!(fed(4, Overflow::Sync).warnings(200), [depth]);
+    let tolerance = Warning::Tolerance { tolerance_ns: 5, period_ns: 10.0 };
+    assert_eq!(fed(5, Overflow::Sync).warnings(0), [tolerance, depth]);
+    let told = fed(4, Overflow::Async).warnings(200);
+    let skewed = |port, depth, needed| Warning::Depth { port, depth, needed, skew_ns: 200 };
+    assert_eq!(told, [skewed(0, 10, 20), skewed(1, 9, 34)]);
+    assert_eq!(
+        told[0].text(|port| format!("port {port}")),
+        "port 0: a depth of 10 is less than the 20 that come during skew (200 ns), disorder and timeout"
+    );
 }
 
 /// Of two ports, both changed.

@@ -27,8 +27,6 @@ pub struct Drive<'a> {
     pub config: Config,
     pub input: Input,
     pub out: &'a mut dyn Write,
-    /// Stamps within this count as equal.
-    pub tolerance_ns: Option<u64>,
 }
 
 /// What happened.
@@ -53,11 +51,11 @@ impl Drive<'_> {
         item: impl Fn(u64, f64) -> T,
         mut collector: impl Collect<T, P>,
     ) -> anyhow::Result<Report> {
-        let Drive { config, mut input, out, tolerance_ns } = self;
+        let Drive { config, mut input, out } = self;
         let streams = config.ports.len();
         writeln!(out, "{}", collector.header(streams))?;
         let has_clock = config.ports.iter().any(|port| port.timeout_ns.is_some());
-        let mut aligner = Aligner::new(policy, config.clone());
+        let mut aligner = Aligner::new(policy, config);
         let mut skew = Skew::new(streams);
         let (mut chunk, mut row, mut engine_time) = (Vec::new(), 0, Duration::ZERO);
         while input.next(&mut chunk)? {
@@ -86,7 +84,9 @@ impl Drive<'_> {
         }
         engine_time += start.elapsed();
         collector.write(out)?;
-        let warnings = warnings(&aligner, &config, tolerance_ns, skew.most_ns);
+        let warnings = aligner.warnings(skew.most_ns);
+        let warnings =
+            warnings.iter().map(|warning| warning.text(|stream| format!("stream {stream}"))).collect();
         Ok(report(&aligner, streams, row, engine_time, warnings))
     }
 }
@@ -154,38 +154,4 @@ impl Skew {
             }
         }
     }
-}
-
-/// Settings that cannot give what they seem to promise, for streams like these.
-fn warnings<T, P: Policy<T>>(
-    aligner: &Aligner<T, P>,
-    config: &Config,
-    tolerance_ns: Option<u64>,
-    skew_ns: u64,
-) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let periods = (0..config.ports.len()).filter_map(|port| aligner.period_ns(port));
-    if let (Some(tolerance_ns), Some(period_ns)) = (tolerance_ns, periods.reduce(f64::min))
-        && tolerance_ns as f64 >= period_ns / 2.0
-    {
-        warnings.push(format!(
-            "the tolerance of {tolerance_ns} ns is at least half the shortest period of {period_ns:.0} ns: \
-             which events are a set may be ambiguous"
-        ));
-    }
-    for (stream, port) in config.ports.iter().enumerate() {
-        let Some(period_ns) = aligner.period_ns(stream).filter(|period_ns| *period_ns > 0.0) else {
-            continue;
-        };
-        let span_ns = skew_ns as f64 + port.disorder_ns as f64 + port.timeout_ns.unwrap_or(0) as f64;
-        let needed = (span_ns / period_ns).ceil();
-        if port.depth < usize::MAX && (port.depth as f64) < needed {
-            warnings.push(format!(
-                "stream {stream}: a depth of {} is less than the {needed} events that come during skew ({skew_ns} ns), \
-                 disorder and timeout",
-                port.depth
-            ));
-        }
-    }
-    warnings
 }

@@ -229,12 +229,9 @@ fn config(args: &Args, streams: usize) -> Result<Config, UsageError> {
 }
 
 fn align(args: &Args, config: Config, input: Input, out: &mut dyn Write) -> anyhow::Result<Report> {
-    let drive = Drive { config, input, out, tolerance_ns: None };
+    let drive = Drive { config, input, out };
     match args.policy {
-        Policy::Exact => {
-            let drive = Drive { tolerance_ns: Some(args.tolerance), ..drive };
-            drive.run(Exact::new(args.tolerance), |row, _| row, Sets::default())
-        }
+        Policy::Exact => drive.run(Exact::new(args.tolerance), |row, _| row, Sets::default()),
         Policy::Nearest => {
             let policy = Nearest::new(args.reference, args.max_distance);
             let policy = if args.consume { policy.consuming() } else { policy };

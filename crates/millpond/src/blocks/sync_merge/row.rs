@@ -29,6 +29,11 @@ pub(super) struct Values {
 }
 
 impl Stamp {
+    /// A row may be stamped earlier than its reference.
+    pub(super) fn may_precede_reference(self) -> bool {
+        matches!(self, Stamp::Min | Stamp::Mean)
+    }
+
     /// The stamp of a row; without the reference, that of the first input that is there.
     pub(super) fn of(self, set: &Members<'_, Buffer>, reference: usize) -> Option<i64> {
         match self {

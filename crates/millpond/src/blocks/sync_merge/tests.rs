@@ -208,3 +208,41 @@ fn mistakes_are_named() {
     let refusal = bench.run().expect_err("refused").to_string();
     assert!(refusal.contains("buffers with a timestamp"), "{refusal}");
 }
+
+/// What receivers are told, in ms, behind all rows.
+fn told(bench: &mut Bench) -> Option<i64> {
+    rows(bench);
+    bench.bound("out").map(|bound| {
+        let Timestamp::Absolute(ns) = bound else { panic!("{bound}") };
+        ns / MS
+    })
+}
+
+#[test]
+fn receivers_learn_how_far_the_rows_have_come() {
+    let none = ("consume", false.into());
+    for (policy, more, come_to) in [
+        ("exact", none.clone(), 500),
+        ("nearest", none.clone(), 500),
+        ("nearest", ("stamp", "max".into()), 500),
+        ("approximate", none.clone(), 25),
+        ("linear", none, 500),
+        // The value at 30 is not known before the next one of `b`.
+        ("linear", ("rate_hz", 100.into()), 30),
+    ] {
+        let params = [("policy", policy.into()), ("tolerance_ms", 1.0.into()), more.clone()];
+        let mut bench = bench(&params);
+        assert_eq!(told(&mut bench), None, "{policy}");
+        feed(&mut bench);
+        bench.push_at("b", 25 * MS, &[0.0]).unwrap();
+        told(&mut bench);
+        // Nothing comes any more, and the senders say so.
+        ["a", "b"].iter().for_each(|input| bench.advance(input, Timestamp::Absolute(500 * MS)));
+        assert_eq!(told(&mut bench), Some(come_to), "{policy}, {more:?}");
+    }
+    // A row may have the stamp of a buffer of `b` long before that of its reference.
+    let mut bench = bench(&[("policy", "nearest".into()), ("stamp", "min".into())]);
+    feed(&mut bench);
+    ["a", "b"].iter().for_each(|input| bench.advance(input, Timestamp::Absolute(500 * MS)));
+    assert!(told(&mut bench).is_none_or(|ms| ms <= 20));
+}
