@@ -290,6 +290,7 @@ impl BufferMut {
         if stored > 0 {
             for (to, &from) in self.handle.record().shape.iter().zip(shape) {
                 to.store(from, Ordering::Relaxed);
+                crash_point!(DescribedInPart);
             }
         }
         self.handle.set_description(self.handle.description().with_array(dtype, stored));
@@ -356,10 +357,12 @@ impl BufferMut {
             Timestamp::Sample { index, rate_num, rate_den } => {
                 self.handle.record().rate[0].store(rate_num, Ordering::Relaxed);
                 self.handle.record().rate[1].store(rate_den, Ordering::Relaxed);
+                crash_point!(DescribedInPart);
                 (3, index)
             }
         };
         self.handle.record().references.stamp.store(value as u64, Ordering::Relaxed);
+        crash_point!(DescribedInPart);
         self.handle.set_description(self.handle.description().with_stamp_kind(kind));
     }
 
@@ -371,6 +374,7 @@ impl BufferMut {
         if let Some((start, end)) = range {
             self.handle.record().range[0].store(start as u64, Ordering::Relaxed);
             self.handle.record().range[1].store(end as u64, Ordering::Relaxed);
+            crash_point!(DescribedInPart);
         }
         self.handle.set_description(self.handle.description().with_range(range.is_some()));
     }

@@ -24,6 +24,7 @@ crash_points! {
     AllocateDescribed = "allocate: after the slot's description",
     CloneClaimed = "clone: after c1 (token), before c2 (count)",
     CloneCounted = "clone: after c2 (count)",
+    DescribedInPart = "describe a buffer: a part of its header written, before the rest",
     Described = "send: header written, before p1",
     PushToken = "send: after p1 (token), before p2 (cell)",
     PushPublished = "send: after p2 (cell), before p3 (doorbell)",

@@ -150,6 +150,8 @@ fn a_process_that_got_the_pid_of_a_dead_one_is_not_taken_for_it() {
 unsafe extern "C" {
     fn fork() -> i32;
     fn pause() -> i32;
+    fn ptrace(request: std::ffi::c_int, pid: i32, ...) -> std::ffi::c_long;
+    fn waitpid(pid: i32, status: *mut i32, options: i32) -> i32;
 }
 
 fn fork_and_wait(parent: &Parent, pond: &Pond) {
@@ -222,7 +224,7 @@ fn a_stopped_process_is_named_and_never_reclaimed() {
     let (mut stopped, _) = holder(&name);
     let (mut victim, _) = holder(&name);
     stopped.signal(Signal::STOP);
-    eventually("it is called stalled", || state_of(&monitor, stopped.pid) == Some("stalled"));
+    eventually("it is called stopped", || state_of(&monitor, stopped.pid) == Some("stopped"));
     assert_eq!(monitor.check().used, 2, "what it holds stays held");
     // A stopped process does not keep the others from recovering a dead one.
     victim.kill();
@@ -237,6 +239,74 @@ fn a_stopped_process_is_named_and_never_reclaimed() {
     stopped.signal(Signal::STOP);
     stopped.kill();
     eventually("it is recovered", || monitor.snapshot().processes.len() == 1);
+}
+
+/// Holds every thread of a process still, as a debugger does that has come to a breakpoint, until it is dropped.
+struct Debugger(Vec<i32>);
+
+impl Debugger {
+    const SEIZE: std::ffi::c_int = 0x4206;
+    const INTERRUPT: std::ffi::c_int = 0x4207;
+    const DETACH: std::ffi::c_int = 17;
+    /// To wait for threads as well as for processes.
+    const WALL: i32 = 0x4000_0000;
+
+    fn halt(pid: u32) -> Debugger {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let threads =
+            tasks.map(|task| task.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+        for &thread in &threads as &Vec<i32> {
+            for request in [Self::SEIZE, Self::INTERRUPT] {
+                // SAFETY: neither request touches memory of this process.
+                let done = unsafe { ptrace(request, thread, 0usize, 0usize) };
+                assert_eq!(done, 0, "ptrace is not allowed here");
+            }
+            let mut status = 0;
+            // SAFETY: waits for the thread to halt; `status` is a valid place.
+            let waited = unsafe { waitpid(thread, &raw mut status, Self::WALL) };
+            assert_eq!(waited, thread);
+        }
+        Debugger(threads)
+    }
+}
+
+impl Drop for Debugger {
+    fn drop(&mut self) {
+        for &thread in &self.0 {
+            // SAFETY: as above; the thread goes on.
+            unsafe { ptrace(Self::DETACH, thread, 0usize, 0usize) };
+        }
+    }
+}
+
+#[test]
+fn a_process_in_a_debugger_is_named_and_never_reclaimed_while_the_others_go_on() {
+    let (name, pond, monitor) = new_pond("traced");
+    let (mut debugged, _) = holder(&name);
+    let (mut victim, _) = holder(&name);
+    pond.connect("source.out", "sink.in", &ConnectionConfig::default()).unwrap();
+    let mut out = pond.output("source.out", &OutputConfig::default()).unwrap();
+    let mut sink = pond.input("sink.in", &InputConfig::default()).unwrap();
+    let debugger = Debugger::halt(debugged.pid);
+    assert_eq!(state_of(&monitor, debugged.pid), Some("traced"));
+    // Longer than a heartbeat may be late, so that everybody has noticed.
+    let age =
+        || monitor.snapshot().processes.iter().find(|p| p.pid == debugged.pid).map(|p| p.heartbeat_age_ms);
+    eventually("its heartbeat is overdue, and data flows", || {
+        let buffer = out.allocate(8).unwrap();
+        out.send(buffer).unwrap();
+        drop(sink.receive_timeout(DEADLINE).unwrap());
+        age().is_some_and(|age_ms| age_ms > 3500)
+    });
+    assert_eq!(monitor.check().used, 2, "what it holds stays held");
+    victim.kill();
+    eventually("a dead one is recovered", || state_of(&monitor, victim.pid).is_none());
+    assert_eq!((monitor.check().used, state_of(&monitor, debugged.pid)), (1, Some("traced")));
+    drop(debugger);
+    eventually("it is alive again", || state_of(&monitor, debugged.pid) == Some("live"));
+    debugged.tell("go on");
+    debugged.expect("given back");
+    assert_eq!(monitor.check().used, 0);
 }
 
 // ---- the registry lock

@@ -11,8 +11,9 @@ use crate::output;
 /// Options of `millpond ps`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Looking disturbs nobody: ponds are read, never attached to. A stalled process is
-alive but has not run for a while; it keeps what it holds.
+Looking disturbs nobody: ponds are read, never attached to. A process that is
+stopped (by a signal), traced (halted by a debugger) or stalled (alive, but has
+not run for a while) keeps what it holds.
 
 Examples:
   millpond ps

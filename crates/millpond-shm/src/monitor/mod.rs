@@ -19,7 +19,7 @@ use crate::ports::{Policy, StreamFormat};
 use crate::registry::{Direction, check_name, port_name, read_format};
 use crate::rendezvous::Directory;
 use crate::sync::Ordering;
-use crate::sys::time;
+use crate::sys::{process, time};
 use crate::token::Token;
 use crate::watcher::STALLED_AFTER_NS;
 use serde::Serialize;
@@ -34,7 +34,8 @@ pub struct ProcessInfo {
     pub pid: u32,
     /// What it is to the pond.
     pub role: Role,
-    /// `live`, `stalled` (its heartbeat is over 3 s old), `dead` (to be recovered) or `joining`.
+    /// `live`, `stopped` (by a signal), `traced` (halted by a debugger), `stalled` (its heartbeat is over 3 s old for another
+    /// reason), `dead` (to be recovered) or `joining`.
     pub state: &'static str,
     /// Its program's name.
     pub name: String,
@@ -252,8 +253,10 @@ impl Monitor {
                 let alive = identity_of(process, u64::from(pid)).is_alive();
                 let state = match state {
                     _ if !alive => "dead",
-                    PROCESS_LIVE if age > STALLED_AFTER_NS => "stalled",
-                    PROCESS_LIVE => "live",
+                    PROCESS_LIVE => process::halted(pid).unwrap_or(match age > STALLED_AFTER_NS {
+                        true => "stalled",
+                        false => "live",
+                    }),
                     PROCESS_DEAD => "dead",
                     _ => "joining",
                 };

@@ -110,6 +110,17 @@ fn start_time(pid: u32) -> std::io::Result<u64> {
         .ok_or_else(|| std::io::Error::other(format!("/proc/{pid}/stat reads `{stat}`")))
 }
 
+/// Why the kernel does not run the process: `stopped` by a signal, `traced` by a debugger that has halted it. `None`: neither.
+pub(crate) fn halted(pid: u32) -> Option<&'static str> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    // The state comes behind the command name, which may hold parentheses itself.
+    match stat.rsplit(|byte| *byte == b')').next()?.trim_ascii_start().first()? {
+        b'T' => Some("stopped"),
+        b't' => Some("traced"),
+        _ => None,
+    }
+}
+
 /// The inode that names this process's pid namespace.
 pub(crate) fn pid_namespace() -> std::io::Result<u64> {
     let link = fs::read_link("/proc/self/ns/pid")?;

@@ -5,8 +5,8 @@
 use crate::support::Parent;
 use millpond_shm::crash_point::{self, CrashPoint, Then};
 use millpond_shm::{
-    BlockCounters, Buffer, BufferMut, ConnectionConfig, Input, InputConfig, Level, OnReceiverDeath, Output,
-    OutputConfig, Policy, Pond, PondConfig, PoolConfig, ReceiveError, Role, Timestamp, Wait,
+    BlockCounters, Buffer, BufferMut, ConnectionConfig, DType, Input, InputConfig, Level, OnReceiverDeath,
+    Output, OutputConfig, Policy, Pond, PondConfig, PoolConfig, ReceiveError, Role, Timestamp, Wait,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -134,6 +134,9 @@ impl Actor {
             ["advance", port, ns] => self.output(port).advance(Timestamp::Relative(number(ns) as i64)),
             ["send", port, first, count] => self.send(port, number(first), number(count)),
             ["offer", port, sequence] => self.offer(port, number(sequence)),
+            ["send-described", port, first, count] => {
+                self.send_described(port, number(first), number(count));
+            }
             ["send-kept", port, first, count] => self.send_kept(port, number(first), number(count)),
             ["send-batch", port, first, count] => self.send_batch(port, number(first), number(count)),
             ["allocate", port, bytes, count] => self.allocate(port, number(bytes), number(count)),
@@ -252,6 +255,19 @@ impl Actor {
             Err(error) => format!("offer refused: {}", error.reason),
         };
         self.parent.say(&said);
+    }
+
+    /// Sends arrays of two dimensions, stamped by samples, with a span of time.
+    fn send_described(&mut self, port: &str, first: u64, count: u64) {
+        let output = self.output(port);
+        for sequence in first..first + count {
+            let mut buffer = filled(output, sequence);
+            let rows = buffer.len() as u32;
+            buffer.set_array(DType::U8, &[rows, 1]).expect("set an array");
+            buffer.set_timestamp(Timestamp::Sample { index: sequence as i64, rate_num: 48_000, rate_den: 1 });
+            buffer.set_time_range(Some((sequence as i64, sequence as i64 + 1)));
+            output.send(buffer).expect("send");
+        }
     }
 
     /// Keeps a handle of what is sent, so that a reference is added.

@@ -6,6 +6,7 @@ use millpond_shm::crash_point::{CrashPoint, Then};
 
 pub const ALL: &[Scenario] = &[
     SEND,
+    DESCRIBE,
     FAN_OUT,
     BATCH,
     KEPT,
@@ -32,6 +33,17 @@ const SEND: Scenario = Scenario {
         }
         stream_goes_on(run, &["keeper.in"]);
     },
+};
+
+/// Sends buffers with everything that a header can say, each of another kind than the one before it in that slot.
+const DESCRIBE: Scenario = Scenario {
+    name: "describe and send",
+    keeper: &["connect victim.out keeper.in 8 block", "input keeper.in plain"],
+    victim: &["attach", "output victim.out"],
+    meanwhile: &["follow keeper.in"],
+    action: &["send-described victim.out 0 3"],
+    during: nothing,
+    after: |run| stream_goes_on(run, &["keeper.in"]),
 };
 
 const FAN_OUT: Scenario = Scenario {
@@ -281,6 +293,11 @@ fn what_is_missing_was_dropped(run: &mut Run) {
 #[test]
 fn dies_sending() {
     SEND.die_everywhere(&[CrashPoint::PushBellRaised]);
+}
+
+#[test]
+fn dies_describing_what_it_sends() {
+    DESCRIBE.die_everywhere(&[CrashPoint::DescribedInPart]);
 }
 
 #[test]

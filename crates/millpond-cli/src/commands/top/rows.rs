@@ -163,8 +163,7 @@ fn block_row(pond: &Snapshot, block: &BlockInfo, statistics: &BlockStatistics) -
     let state = match (statistics.stage, process.map(|process| process.state)) {
         (Stage::Done, _) => "done",
         (Stage::Failed, _) => "failed",
-        (_, Some("stalled")) => "stalled",
-        (_, Some("dead")) => "dead",
+        (_, Some(why @ ("stalled" | "stopped" | "traced" | "dead"))) => why,
         (Stage::Declared, _) => "declared",
         (_, None) => "no process",
         (Stage::Starting, _) => "starting",

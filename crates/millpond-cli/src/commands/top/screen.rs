@@ -131,7 +131,7 @@ fn cells(row: &Row) -> [String; 12] {
 fn style(row: &Row) -> Style {
     let style = match row.state.as_str() {
         "dead" | "failed" | "sender died" | "receiver died" | "no process" => Style::new().fg(Color::Red),
-        "stalled" => Style::new().fg(Color::Yellow),
+        "stalled" | "stopped" | "traced" => Style::new().fg(Color::Yellow),
         _ if row.dropped > 0 => Style::new().fg(Color::Yellow),
         _ => Style::new(),
     };
