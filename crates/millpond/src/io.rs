@@ -154,6 +154,15 @@ impl Io {
         self.inputs[index].take(&mut self.statistics)
     }
 
+    /// Takes what an input has, at most `max` buffers, for a block that holds them; appends them to `into`.
+    ///
+    /// # Errors
+    /// If the input's queue is corrupt.
+    pub(crate) fn take_batch(&mut self, input: &str, max: usize, into: &mut Vec<Buffer>) -> Result<()> {
+        let index = self.input_index(input);
+        self.inputs[index].take_batch(max, into, &mut self.statistics)
+    }
+
     /// Looks at the next buffer of an input without taking it.
     ///
     /// # Errors

@@ -71,6 +71,36 @@ impl InputPort {
         Ok(self.next.take())
     }
 
+    /// Takes what there is, at most `max` buffers (at least 1), behind one another: the sender is told once, not for each. For blocks that
+    /// hold them anyway, as a killed process loses all that it has taken.
+    pub(crate) fn take_batch(
+        &mut self,
+        max: usize,
+        into: &mut Vec<Buffer>,
+        statistics: &mut Statistics,
+    ) -> Result<()> {
+        let Some(first) = self.take(statistics)? else { return Ok(()) };
+        let before = into.len();
+        into.push(first);
+        // Those that come again are given back one by one, and a block that drains takes a counted number.
+        if self.spec.redelivers || self.remaining.is_some() || max < 2 {
+            return Ok(());
+        }
+        match self.input.receive_batch(max - 1, into) {
+            Ok(_) => {}
+            Err(ReceiveError::EndOfStream) => self.ended = true,
+            Err(ReceiveError::SenderDied { .. } | ReceiveError::Stopped) => {}
+            Err(error) => return Err(self.failed(error)),
+        }
+        for buffer in &into[before + 1..] {
+            statistics.count_taken(buffer);
+            if self.is_followed {
+                self.come_to = later_of(self.come_to, behind(buffer.timestamp()));
+            }
+        }
+        Ok(())
+    }
+
     /// From now on the port keeps up with how far its stream has come.
     pub(crate) fn follow(&mut self) {
         self.is_followed = true;
@@ -109,16 +139,15 @@ impl InputPort {
                 }
                 // The runner sees the stop as well.
                 Err(ReceiveError::Stopped) => break,
-                Err(error) => {
-                    return Err(Error::Failed {
-                        doing: format!("receive on `{}`", self.full_name),
-                        cause: error.into(),
-                    });
-                }
+                Err(error) => return Err(self.failed(error)),
             }
         }
         self.found_empty = self.next.is_none() && !self.ended;
         Ok(())
+    }
+
+    fn failed(&self, error: ReceiveError) -> Error {
+        Error::Failed { doing: format!("receive on `{}`", self.full_name), cause: error.into() }
     }
 
     /// More than this the block cannot hold, as its sender stops.

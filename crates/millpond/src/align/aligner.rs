@@ -357,6 +357,15 @@ impl<T, P: Policy<T>> Aligner<T, P> {
         self.inputs.inactive
     }
 
+    /// How many more items a port can hold.
+    ///
+    /// # Panics
+    /// If there is no such port.
+    pub fn room(&self, port: usize) -> usize {
+        let port = &self.inputs.ports[port];
+        port.config.depth.saturating_sub(port.held.len())
+    }
+
     /// Nothing earlier than this is taken on a port any more; `i64::MIN` before anything has come, `i64::MAX` after its end.
     ///
     /// # Panics

@@ -13,6 +13,8 @@ mod advice;
 const STALL_TOLD_AFTER: Duration = Duration::from_secs(2);
 /// Buffers of an input that are neither in the aligner nor waiting: the one it found no room for, and the one in the present row.
 const BESIDE_HELD: u32 = 2;
+/// Buffers taken at a time.
+const BATCH: usize = 64;
 const OVERFLOWS: &[&str] = &["sync", "async", "hybrid"];
 
 /// The inputs of a block, each with the number of its port at the aligner.
@@ -29,6 +31,8 @@ pub(super) struct TimedInputs {
     /// A full input that waits for others, since when, and whether that was told.
     stall: Option<(Stall, Instant, bool)>,
     advice: Advice,
+    /// What was just taken.
+    batch: Vec<Buffer>,
 }
 
 pub(super) struct TimedInput {
@@ -155,6 +159,7 @@ impl TimedInputs {
             optional: Vec::new(),
             stall: None,
             advice: Advice::default(),
+            batch: Vec::new(),
         }
     }
 
@@ -223,21 +228,24 @@ impl TimedInputs {
         let mut moved = false;
         let mut taken = 0;
         for port in 0..self.inputs.len() {
-            loop {
-                let next = match self.inputs[port].refused.take() {
-                    Some(next) => Some(next),
-                    None => self.take(io, port)?,
-                };
-                let Some((stamp_ns, buffer)) = next else { break };
-                taken += 1;
-                match aligner.push(port, stamp_ns, buffer) {
-                    Pushed::Full(buffer) => {
-                        self.inputs[port].refused = Some((stamp_ns, buffer));
-                        break;
-                    }
-                    Pushed::Held | Pushed::Dropped(..) | Pushed::Replaced(_) | Pushed::TakenLate => {
-                        moved = true
-                    }
+            if let Some((stamp_ns, buffer)) = self.inputs[port].refused.take() {
+                moved |= self.offer(port, stamp_ns, buffer, aligner);
+            }
+            while self.inputs[port].refused.is_none() {
+                // No more than there is room for: what is refused has no place.
+                let mut batch = std::mem::take(&mut self.batch);
+                io.take_batch(&self.inputs[port].name, aligner.room(port).clamp(1, BATCH), &mut batch)?;
+                let is_empty = batch.is_empty();
+                taken += batch.len() as u64;
+                for buffer in batch.drain(..) {
+                    // One that does not fit is refused before others are held with it, which would be lost too.
+                    self.inputs[port].check_columns(&buffer)?;
+                    let stamp_ns = self.stamp_ns(port, &buffer)?;
+                    moved |= self.offer(port, stamp_ns, buffer, aligner);
+                }
+                self.batch = batch;
+                if is_empty {
+                    break;
                 }
             }
             moved |= self.advance(io, port, aligner);
@@ -257,19 +265,29 @@ impl TimedInputs {
         Ok(moved)
     }
 
-    /// The next buffer and its time. One that does not fit is refused before others are held with it, which would be lost too.
-    fn take(&mut self, io: &mut Io, port: usize) -> Result<Option<(i64, Buffer)>> {
-        let Some(buffer) = io.try_take(&self.inputs[port].name)? else { return Ok(None) };
-        self.inputs[port].check_columns(&buffer)?;
-        Ok(Some((self.stamp_ns(port, &buffer)?, buffer)))
-    }
-
     /// Tells the receivers of `out` how far the block has come, once all rows have been sent that what came suffices for.
     pub(super) fn pass_on<P: Policy<Buffer>>(&self, io: &mut Io, aligner: &Aligner<Buffer, P>) {
         let come_to_ns = aligner.come_to_ns();
         // The least may be one that was given up before anything was decided.
         if self.kind.is_some() && come_to_ns > i64::MIN + 1 && come_to_ns != i64::MAX {
             io.advance("out", self.stamp(come_to_ns));
+        }
+    }
+
+    /// Gives the aligner a buffer; returns whether it took it.
+    fn offer<P: Policy<Buffer>>(
+        &mut self,
+        port: usize,
+        stamp_ns: i64,
+        buffer: Buffer,
+        aligner: &mut Aligner<Buffer, P>,
+    ) -> bool {
+        match aligner.push(port, stamp_ns, buffer) {
+            Pushed::Full(buffer) => {
+                self.inputs[port].refused = Some((stamp_ns, buffer));
+                false
+            }
+            Pushed::Held | Pushed::Dropped(..) | Pushed::Replaced(_) | Pushed::TakenLate => true,
         }
     }
 
