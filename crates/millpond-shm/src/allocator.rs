@@ -10,6 +10,7 @@ use crate::control::Control;
 use crate::error::{Error, Result};
 use crate::layout::{MAX_SHARES, SlotRecord};
 use crate::pools::{EVERYBODY, PoolMap, TakenShare};
+use crate::registry_lock::STREAM_PATIENCE;
 use crate::sync::Ordering;
 use crate::sys::{futex, time};
 use crate::token::{IN_LANE, ProcessSlot, Token};
@@ -308,14 +309,17 @@ impl Candidates {
     fn refill(&mut self, pond: &'static Attachment) -> Result<bool> {
         // What can fail, first: slots that have left the stock must arrive.
         self.pool.map_for_writing()?;
-        let mut stock = pond.stock.lock().unwrap_or_else(PoisonError::into_inner);
-        let spare = stock.of(self.pool.index);
-        if spare.is_empty() {
-            let taken = pond.lock_registry()?.take_share(self.pool)?;
-            if let TakenShare::Ours(slots) = taken {
-                spare.extend(slots.rev());
+        let stock = || pond.stock.lock().unwrap_or_else(PoisonError::into_inner);
+        if stock().of(self.pool.index).is_empty() {
+            // Without the stock's lock: other threads may have slots of other pools to get from it. And without waiting long for a
+            // stopped process: until it goes on, this pool has no more.
+            let Some(registry) = pond.lock_registry_within(STREAM_PATIENCE)? else { return Ok(false) };
+            if let TakenShare::Ours(slots) = registry.take_share(self.pool)? {
+                stock().of(self.pool.index).extend(slots.rev());
             }
         }
+        let mut stock = stock();
+        let spare = stock.of(self.pool.index);
         let batch = (BATCH_BYTES / self.pool.block_bytes).clamp(2, BATCH as u64) as usize;
         let keep = spare.len().saturating_sub(batch.max(self.slots.len() / 4));
         let fresh: Vec<Candidate> =

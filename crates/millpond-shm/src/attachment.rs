@@ -77,7 +77,7 @@ pub(crate) struct Attachment {
     pub(crate) stock: Mutex<ShareStock>,
     /// Which lane a redeliverable buffer that this process has taken is to be finished on, by its reference.
     pub(crate) unfinished: Mutex<HashMap<Reference, Arc<Finisher>>>,
-    registry: Mutex<()>,
+    pub(crate) registry: Mutex<()>,
     /// What is not used here any more and could not be let go of: somebody was stopped while it held the registry lock.
     belongings: Mutex<Vec<Belonging>>,
     fork: ForkMark,
@@ -176,8 +176,13 @@ impl Attachment {
     }
 
     /// The sleeping side's half: after announcing sleep, before the last look.
-    pub(crate) fn heavy_fence(&self) {
-        if self.expedited_barrier { barrier::all_processes() } else { crate::doorbell::heavy_fence() }
+    /// `false`: the kernel refused, so that whoever publishes may not have been made to pass it.
+    pub(crate) fn heavy_fence(&self) -> bool {
+        if self.expedited_barrier {
+            return barrier::all_processes();
+        }
+        crate::doorbell::heavy_fence();
+        true
     }
 
     /// The in-process count of clones of a reference beyond its first handle.
@@ -207,12 +212,10 @@ impl Attachment {
         }
     }
 
-    /// Whether a process slot names a process that takes part (live or joining, as far as the table says).
-    pub(crate) fn is_listed(&self, slot: u32) -> bool {
-        self.control.process(slot as usize).is_some_and(|p| {
-            let state = p.state.load(Ordering::Acquire) >> 56;
-            state == PROCESS_LIVE || state == PROCESS_JOINING
-        })
+    /// Whether nobody is in a process slot, and nothing of anybody is left.
+    pub(crate) fn has_free_slot(&self, slot: u32) -> bool {
+        let process = self.control.process(slot as usize);
+        process.is_none_or(|p| p.state.load(Ordering::Acquire) >> 56 == PROCESS_FREE)
     }
 
     /// Pid of a process slot, 0 if free.

@@ -32,6 +32,9 @@ pub const MAX_SHARES: usize = 64;
 pub const MAX_CONSUMERS: usize = 8;
 /// References to one buffer: connections it lies in and processes that hold it.
 pub const MAX_REFERENCES: usize = TOKENS;
+/// Connections of one output: beside them, a reference for a sender that keeps what it sends, and the first one, which only
+/// whoever allocates a buffer can use.
+pub const MAX_FAN_OUT: usize = MAX_REFERENCES - 2;
 /// Dimensions of a buffer's shape.
 pub const MAX_DIMENSIONS: usize = 6;
 /// Bytes of a name of a pond, a block, a block type or a port.

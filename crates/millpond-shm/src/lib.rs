@@ -57,6 +57,7 @@ mod control;
 mod error;
 #[cfg(not(loom))]
 pub mod floor;
+mod following;
 #[cfg(not(loom))]
 mod input;
 #[cfg(not(loom))]

@@ -477,7 +477,10 @@ pub(crate) fn leave(attachment: &Attachment) -> Result<()> {
     }
     drop(directory);
     let own = PROCESS_LIVE << 56 | u64::from(std::process::id());
-    let word = attachment.lock_registry()?.give_back_all(attachment.me, own);
+    let registry = attachment.lock_registry()?;
+    registry.end_cut_off_recoveries(attachment.me);
+    let word = registry.give_back_all(attachment.me, own);
+    drop(registry);
     if let Some(word) = word {
         crash_point!(LeaveGivenBack);
         attachment.free_process_slot(attachment.me, word);

@@ -43,16 +43,21 @@ impl Registry<'_> {
 
     /// Recovers one process, which this word of the slot names, and whose death is certain.
     pub(crate) fn recover(&self, dead: ProcessSlot, word: u64) {
-        // A recovery that was cut off after counting must end first: this one would overwrite its counts.
+        self.end_cut_off_recoveries(dead);
+        self.recover_one(dead, word);
+    }
+
+    /// A recovery that was cut off after counting must end before another one begins, which would overwrite its counts.
+    pub(crate) fn end_cut_off_recoveries(&self, before: ProcessSlot) {
         let begun = |p: &Process| p.recovery_stage.load(Ordering::Acquire) != 0;
         let cut_off: Vec<(ProcessSlot, u64)> = self
             .pond
             .control
             .processes()
-            .filter(|(slot, p, state, _)| *slot != dead && *state == PROCESS_DEAD && begun(p))
+            .filter(|(slot, p, state, _)| *slot != before && *state == PROCESS_DEAD && begun(p))
             .map(|(slot, p, ..)| (slot, p.state.load(Ordering::Acquire)))
             .collect();
-        cut_off.into_iter().chain([(dead, word)]).for_each(|(slot, word)| self.recover_one(slot, word));
+        cut_off.into_iter().for_each(|(slot, word)| self.recover_one(slot, word));
     }
 
     fn recover_one(&self, dead: ProcessSlot, word: u64) {
@@ -393,5 +398,25 @@ mod tests {
         attachment.lock_registry().unwrap().recover(slot, word);
         assert_eq!(process.state.load(Ordering::Acquire), living);
         process.state.store(0, Ordering::Release);
+    }
+
+    /// A process leaves while another one's recovery, which has counted its losses, was cut off.
+    #[test]
+    fn a_leaving_process_does_not_overwrite_what_a_cut_off_recovery_has_counted() {
+        let name = format!("u-leave-{}", std::process::id());
+        let pond = Pond::create(&name, &PondConfig::default(), Role::Worker).unwrap();
+        pond.connect("a.out", "b.in", &crate::ConnectionConfig::default()).unwrap();
+        let leaving = Pond::attach(&name, Role::Worker).unwrap();
+        let attachment = pond.session().attachment();
+        let registry = attachment.lock_registry().unwrap();
+        let (_, lane) = attachment.control.live_lanes().next().unwrap();
+        let process = attachment.control.process(100).unwrap();
+        process.recovery_stage.store(super::LOSSES_COUNTED, Ordering::Relaxed);
+        lane.lost_after.store(1, Ordering::Relaxed);
+        process.state.store(super::PROCESS_DEAD << 56 | 0x3fff_ffff, Ordering::Release);
+        drop(registry);
+        drop(leaving);
+        assert_eq!(lane.lost_in_hand.load(Ordering::Relaxed), 1);
+        assert_eq!(process.state.load(Ordering::Acquire), 0, "its recovery was ended");
     }
 }

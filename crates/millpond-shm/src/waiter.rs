@@ -11,6 +11,7 @@ use crate::sync::{AtomicU32, Ordering, private};
 use crate::sys::{futex, time};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -45,6 +46,8 @@ const MIN_SPIN_NS: u32 = 1_000;
 const SHORT_WAIT_NS: u64 = 2 * MAX_SPIN_NS as u64;
 /// A spin that took this much longer than it should have was preempted: more threads want to run than there are cores.
 const PREEMPTED_NS: u64 = 100_000;
+/// Longest sleep while the kernel refuses the fence that makes sleeping safe.
+const UNFENCED: Duration = Duration::from_millis(1);
 /// How long spinning is off after that.
 const SPIN_PAUSE_NS: u64 = 20_000_000;
 
@@ -280,11 +283,17 @@ impl Shared {
             found = ready();
             found || self.session.stop_requested()
         };
+        let is_fenced = Cell::new(false);
         doorbell.sleep(
             &self.sleepers,
-            || self.session.heavy_fence(),
+            || is_fenced.set(self.session.heavy_fence()),
             need_not_sleep,
             |bell, rung| {
+                // Without the fence somebody may have published and not have seen this party asleep: it looks again soon.
+                let timeout = match is_fenced.get() {
+                    true => timeout,
+                    false => Some(timeout.map_or(UNFENCED, |t| t.min(UNFENCED))),
+                };
                 futex::wait(bell, rung, timeout);
             },
         );
@@ -300,7 +309,14 @@ impl Shared {
         let carried = Arc::clone(&rings);
         let doorbell = pond.control.doorbell(index).ok_or(Error::Forked)?;
         let seen = doorbell.announce(&self.sleepers);
-        self.session.heavy_fence();
+        if !self.session.heavy_fence() {
+            doorbell.withdraw(&self.sleepers);
+            return Err(Error::InvalidConfig {
+                what: format!("event descriptor in pond `{}`", self.session.name),
+                expected: "the kernel's membarrier, as when this process joined".to_owned(),
+                found: "the kernel (or a seccomp filter) refuses it now".to_owned(),
+            });
+        }
         let thread = std::thread::Builder::new()
             .name("millpond-bell".to_owned())
             .stack_size(128 * 1024)

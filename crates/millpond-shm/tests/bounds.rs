@@ -69,6 +69,28 @@ fn of_several_senders_the_one_that_is_behind_counts() {
     assert_eq!(input.bound(), Some(AT_9), "an ended stream sends nothing");
 }
 
+/// Else whoever serves the port never sleeps again.
+#[test]
+fn a_bound_that_was_looked_at_is_no_news_whatever_the_other_senders_say() {
+    let pond = Pond::create(&unique_name("bounds"), &PondConfig::default(), Role::Worker).unwrap();
+    let (mut silent, mut input) = ends(&pond, "a.out", "c.in");
+    pond.connect("b.out", "c.in", &ConnectionConfig::default()).unwrap();
+    let mut tells = pond.output("b.out", &OutputConfig::default()).unwrap();
+    input.try_receive().unwrap_err();
+    tells.advance(AT_5);
+    assert_eq!(input.bound(), None, "the other may send anything");
+    assert!(!input.has_news());
+    // One promises more and ends before that was looked at.
+    silent.advance(AT_5);
+    assert_eq!(input.bound(), Some(AT_5));
+    silent.advance(AT_9);
+    silent.finish();
+    input.try_receive().unwrap_err();
+    assert!(!input.has_news());
+    assert_eq!(input.bound(), Some(AT_5));
+    assert!(!input.has_news());
+}
+
 #[test]
 fn a_new_bound_wakes_who_waits_for_one() {
     let pond = Pond::create(&unique_name("bounds"), &PondConfig::default(), Role::Worker).unwrap();

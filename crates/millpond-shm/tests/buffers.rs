@@ -317,24 +317,52 @@ fn references_are_counted_once_for_each_process_and_queue() {
 #[test]
 fn a_buffer_has_at_most_sixteen_references() {
     let pond = pond_of("sixteen", &[(4096, 64)]);
-    let ports: Vec<String> = (0..15).map(|i| format!("sink{i}.in")).collect();
+    let ports: Vec<String> = (0..14).map(|i| format!("sink{i}.in")).collect();
     let mut out = connected(&pond, &ports.iter().map(String::as_str).collect::<Vec<_>>());
     let error = pond.connect("source.out", "one.more", &ConnectionConfig::default()).unwrap_err();
     println!("{error}");
-    assert!(error.to_string().contains("at most 15 connections"), "{error}");
+    assert!(error.to_string().contains("at most 14 connections"), "{error}");
+    pond.connect("another.out", "another.in", &ConnectionConfig::default()).unwrap();
+    let mut another = pond.output("another.out", &OutputConfig::default()).unwrap();
     let kept = out.allocate(10).unwrap().freeze();
     out.send(kept.clone()).unwrap();
+    another.send(kept.clone()).unwrap();
     assert_eq!(kept.references(), 16);
-    let error = out.send(kept.clone()).unwrap_err();
-    assert_eq!(error.reason, SendReason::TooManyReferences);
-    assert_eq!(error.buffer.id(), kept.id());
-    drop(error);
-    assert_eq!(kept.references(), 16, "a refused send left references behind");
-    for port in &ports {
+    for output in [&mut out, &mut another] {
+        let error = output.send(kept.clone()).unwrap_err();
+        assert_eq!(error.reason, SendReason::TooManyReferences);
+        assert_eq!(error.buffer.id(), kept.id());
+        drop(error);
+        assert_eq!(kept.references(), 16, "a refused send left references behind");
+    }
+    for port in ports.iter().map(String::as_str).chain(["another.in"]) {
         drop(input(&pond, port).receive().unwrap());
     }
     assert_eq!(kept.references(), 1);
     out.send(kept).unwrap();
+}
+
+/// What was received with a reference that is not the first is passed on to as many as one output may have: nobody may use the first
+/// but who allocates.
+#[test]
+fn what_is_received_and_kept_fans_out_to_as_many_as_can_be_connected() {
+    let pond = pond_of("pass-on", &[(4096, 64)]);
+    for port in ["first.in", "second.in"] {
+        pond.connect("source.out", port, &ConnectionConfig::default()).unwrap();
+    }
+    for i in 0..14 {
+        pond.connect("first.out", &format!("sink{i}.in"), &ConnectionConfig::default()).unwrap();
+    }
+    let mut out = pond.output("source.out", &OutputConfig::default()).unwrap();
+    // With redelivery the reference is kept until the buffer is finished, so all that is passed on are new ones.
+    let config = InputConfig { redeliver: true, ..InputConfig::default() };
+    let mut first = pond.input("first.in", &config).unwrap();
+    let mut second = input(&pond, "second.in");
+    let mut passing_on = pond.output("first.out", &OutputConfig::default()).unwrap();
+    let buffer = out.allocate(8).unwrap();
+    out.send(buffer).unwrap();
+    drop(second.receive().unwrap());
+    passing_on.try_send(first.receive().unwrap()).unwrap();
 }
 
 #[test]
@@ -591,6 +619,7 @@ const USES: [(&str, Use); 13] = [
         assert!(matches!(out.allocate(1), Err(Error::Forked)));
         assert!(!out.can_send());
         let _ = out.connections();
+        out.advance(Timestamp::Relative(1));
         out.finish();
     }),
     ("an unconnected output", |h| {
@@ -605,6 +634,7 @@ const USES: [(&str, Use); 13] = [
         assert_eq!(sink.receive_batch(9, &mut Vec::new()).unwrap_err(), ReceiveError::Forked);
         assert_eq!((sink.format(), sink.queued()), (None, 0));
         let _ = sink.connections();
+        assert_eq!((sink.depth(), sink.bound()), (None, None));
         assert!(sink.has_news());
     }),
     ("a waiter", |h| {

@@ -6,7 +6,8 @@
 mod support;
 
 use millpond_shm::{
-    ConnectionConfig, Error, InputConfig, Monitor, OutputConfig, Pond, PondConfig, PoolConfig, Role, layout,
+    ConnectionConfig, Error, InputConfig, Monitor, OutputConfig, Pond, PondConfig, PoolConfig, ReceiveError,
+    Role, SendReason, layout,
 };
 use rustix::process::Signal;
 use std::os::unix::process::CommandExt as _;
@@ -336,6 +337,42 @@ fn the_registry_lock_of_a_killed_owner_is_taken_over() {
     waiting.join().unwrap().unwrap();
     eventually("it is recovered", || monitor.snapshot().processes.len() == 1);
     pond.declare_block("another", "").unwrap();
+}
+
+/// As if the stopped process had been changing the connections of these very ports.
+#[test]
+fn streams_whose_connections_a_stopped_owner_of_the_lock_was_changing_flow_on() {
+    let (_, pond, _, owner, segment, slot) = locked("lock-stopped-change");
+    let lock = segment.header("registry_lock");
+    segment.set_u32(lock, 0);
+    pond.connect("source.out", "sink.in", &ConnectionConfig::default()).unwrap();
+    let mut out = pond.output("source.out", &OutputConfig::default()).unwrap();
+    let mut sink = pond.input("sink.in", &InputConfig::default()).unwrap();
+    let mut fresh = pond.output("fresh.out", &OutputConfig::default()).unwrap();
+    pond.connect("fresh.out", "another.in", &ConnectionConfig::default()).unwrap();
+    let mut allocator = pond.allocator();
+    let mut send = |out: &mut millpond_shm::Output| out.try_send(allocator.allocate(8).unwrap());
+    send(&mut out).unwrap();
+    drop(sink.receive_timeout(DEADLINE).unwrap());
+    owner.signal(Signal::STOP);
+    segment.set_u32(lock, slot as u32);
+    for port in 0..3 {
+        let epoch = segment.entry("PortRecord", port, "epoch");
+        segment.set_u32(epoch, segment.u32(epoch) + 1);
+    }
+    // Each of them would have waited for ten seconds, and then have failed.
+    for _ in 0..100 {
+        send(&mut out).unwrap();
+        drop(sink.receive_timeout(DEADLINE).unwrap());
+    }
+    assert_eq!(sink.receive_timeout(Duration::from_millis(50)).unwrap_err(), ReceiveError::Timeout);
+    // One that has never seen its connections takes nothing for unconnected.
+    assert_eq!(send(&mut fresh).unwrap_err().reason, SendReason::Full);
+    assert!(segment.u32(lock) & 0x3ff == slot as u32, "the lock was not taken away from a living process");
+    owner.signal(Signal::CONT);
+    segment.set_u32(lock, 0); // it would have unlocked
+    eventually("the connection is seen", || send(&mut fresh).is_ok());
+    assert_eq!((fresh.connections(), out.connections(), sink.connections()), (1, 1, 1));
 }
 
 #[test]

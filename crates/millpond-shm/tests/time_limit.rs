@@ -168,3 +168,39 @@ fn no_time_is_no_limit_that_makes_sense() {
         );
     }
 }
+
+/// The oldest that waits changes while a buffer is being sent: what was let in is not dropped because of the next one.
+#[test]
+fn a_waiting_connection_drops_nothing_while_its_receiver_takes() {
+    const BUFFERS: i64 = 300_000;
+    let name = unique_name("limit-race");
+    let config = PondConfig { pools: vec![PoolConfig::new(64, 256)], table_slots: 256 };
+    let pond = Pond::create(&name, &config, Role::Worker).unwrap();
+    let limited = ConnectionConfig {
+        depth: Some(64),
+        max_time: Some(Duration::from_millis(25)),
+        policy: Policy::Block,
+        ..ConnectionConfig::default()
+    };
+    pond.connect("a.out", "b.in", &limited).unwrap();
+    let mut output = pond.output("a.out", &OutputConfig::default()).unwrap();
+    let mut input = pond.input("b.in", &InputConfig::default()).unwrap();
+    let received = std::thread::scope(|scope| {
+        let receiver = scope.spawn(|| {
+            let mut received = 0;
+            while input.receive_timeout(DEADLINE).is_ok() {
+                received += 1;
+            }
+            received
+        });
+        for n in 0..BUFFERS {
+            // Every other one is 20 ms early.
+            let buffer = stamped(&mut output, absolute(n * 3 - if n % 2 == 1 { 20 } else { 0 }));
+            output.send(buffer).unwrap();
+        }
+        output.finish();
+        receiver.join().unwrap()
+    });
+    let connection = &Monitor::open(&name).unwrap().snapshot().connections[0];
+    assert_eq!((received, connection.dropped_newest), (BUFFERS, 0));
+}

@@ -8,10 +8,12 @@ use lane::Lane;
 
 use crate::attachment::{Belonging, Session};
 use crate::buffer::Buffer;
+use crate::following::{Following, NAP};
 use crate::lane::Taken;
 use crate::layout::PortRecord;
 use crate::ports::{LaneEnd, StreamFormat};
 use crate::registry::port_name;
+use crate::registry_lock::STREAM_PATIENCE;
 use crate::sync::Ordering;
 use crate::timestamp::Timestamp;
 use crate::token::REDELIVERED;
@@ -26,7 +28,7 @@ pub struct Input {
     port_index: u32,
     /// Which of the port's consumers this is.
     consumer: usize,
-    epoch: u32,
+    following: Following,
     lanes: Vec<Lane>,
     /// The lane to look at first: they take turns.
     turn: usize,
@@ -55,7 +57,7 @@ impl Input {
             port,
             port_index,
             consumer,
-            epoch: port.epoch.load(Ordering::Relaxed).wrapping_sub(1),
+            following: Following::new(port),
             lanes: Vec::new(),
             turn: 0,
             simple: false,
@@ -111,7 +113,7 @@ impl Input {
     #[inline(always)]
     fn take_simply(&mut self) -> Option<Buffer> {
         let pond = self.session.attachment();
-        if !self.simple || pond.is_forked() || self.port.epoch.load(Ordering::Acquire) != self.epoch {
+        if !self.simple || pond.is_forked() || !self.following.is_current(self.port) {
             return None;
         }
         let lane = self.lanes.first_mut()?;
@@ -154,6 +156,14 @@ impl Input {
                 other => return other,
             }
             let left = timeout.map(|t| t.saturating_sub(start.get_or_insert_with(Instant::now).elapsed()));
+            if self.following.is_held_up() {
+                // A look at the registry is due, which counts as news: sleeping is `nothing`'s business then.
+                match left {
+                    Some(Duration::ZERO) => return Err(ReceiveError::Timeout),
+                    _ if self.session.stop_requested() => return Err(ReceiveError::Stopped),
+                    _ => continue,
+                }
+            }
             let waiter = self.waiter.clone();
             match waiter.wait(left, || self.has_news()) {
                 Woken::Ready => {}
@@ -206,7 +216,9 @@ impl Input {
             let lane = &mut self.lanes[self.turn];
             self.turn += 1;
             if !lane.broken {
-                lane.take_batch(pond, max - (into.len() - before), into)?;
+                let taken = lane.take_batch(pond, max - (into.len() - before), into);
+                self.simple &= !lane.broken;
+                taken?;
             }
             if into.len() - before >= max {
                 break;
@@ -229,7 +241,7 @@ impl Input {
     pub fn format(&mut self) -> Option<StreamFormat> {
         self.refresh().ok()?;
         let pond = self.session.attachment();
-        let registry = pond.lock_registry().ok()?;
+        let registry = pond.lock_registry_within(STREAM_PATIENCE).ok()??;
         self.lanes.iter().find_map(|l| registry.format(l.end.record.from_port.load(Ordering::Relaxed)))
     }
 
@@ -253,10 +265,12 @@ impl Input {
         self.follows_bounds = true;
         self.refresh().ok()?;
         let pond = self.session.attachment();
-        let mut earliest: Option<Timestamp> = None;
-        for lane in self.lanes.iter_mut().filter(|lane| !lane.broken && !lane.is_at_end()) {
-            // Read first: what was published before it is received before it counts.
+        // All of them, and first: what is not looked at stays news; and what was published before is received before it counts.
+        for lane in &mut self.lanes {
             lane.seen_bound = lane.stored_bound(pond);
+        }
+        let mut earliest: Option<Timestamp> = None;
+        for lane in self.lanes.iter().filter(|lane| !lane.broken && !lane.is_at_end()) {
             if lane.end.lane.published(lane.position()).is_some() {
                 return None;
             }
@@ -278,7 +292,7 @@ impl Input {
     /// How many buffers its smallest connection holds; `None` while there is none. If the port redelivers, those count that were
     /// taken and not dropped yet.
     pub fn depth(&mut self) -> Option<u32> {
-        let _ = self.refresh();
+        self.refresh().ok()?;
         self.lanes.iter().map(|lane| lane.end.record.depth.load(Ordering::Relaxed)).min()
     }
 
@@ -292,11 +306,12 @@ impl Input {
     /// ports, in [`Waiter::wait`](crate::Waiter::wait).
     pub fn has_news(&self) -> bool {
         self.session.is_forked()
-            || self.port.epoch.load(Ordering::Acquire) != self.epoch
+            || !self.following.is_current(self.port)
             || self.lanes.iter().any(Lane::has_news)
             || self.follows_bounds && {
                 let pond = self.session.attachment();
-                self.lanes.iter().any(|lane| lane.stored_bound(pond) != lane.seen_bound)
+                let counts = |lane: &&Lane| !lane.broken && !lane.is_at_end();
+                self.lanes.iter().filter(counts).any(|lane| lane.stored_bound(pond) != lane.seen_bound)
             }
     }
 
@@ -304,6 +319,9 @@ impl Input {
     #[cold]
     fn nothing(&mut self) -> Result<Buffer, ReceiveError> {
         let pond = self.session.attachment();
+        if self.following.is_held_up() {
+            std::thread::sleep(NAP); // `has_news` goes on saying so until the registry was looked at
+        }
         if self.lanes.is_empty() {
             return Err(ReceiveError::NotConnected);
         }
@@ -343,7 +361,7 @@ impl Input {
         if self.session.is_forked() {
             return Err(ReceiveError::Forked);
         }
-        if self.port.epoch.load(Ordering::Acquire) != self.epoch { self.look_again() } else { Ok(()) }
+        if self.following.is_current(self.port) { Ok(()) } else { self.look_again() }
     }
 
     /// Follows changes of the port's connections.
@@ -351,8 +369,11 @@ impl Input {
     fn look_again(&mut self) -> Result<(), ReceiveError> {
         let broken = |problem: String| ReceiveError::Broken { problem };
         let pond = self.session.attachment();
-        let registry = pond.lock_registry().map_err(|e| broken(e.to_string()))?;
-        self.epoch = self.port.epoch.load(Ordering::Acquire);
+        let look = self.following.look(pond, self.port).map_err(|e| broken(e.to_string()))?;
+        let Some(registry) = look else {
+            self.forget_what_is_gone();
+            return if self.following.has_looked() { Ok(()) } else { Err(ReceiveError::Empty) };
+        };
         let me = u32::from(pond.me);
         let mut corrupt = None;
         for (index, record) in pond.control.live_lanes() {
@@ -374,6 +395,16 @@ impl Input {
                 },
             }
         }
+        self.forget_what_is_gone();
+        match corrupt {
+            Some(index) => Err(broken(format!("connection {index} of pond `{}` is corrupt", pond.name))),
+            None => Ok(()),
+        }
+    }
+
+    /// Connections that others removed meanwhile are gone from the registry, or belong to somebody else by now.
+    fn forget_what_is_gone(&mut self) {
+        let me = u32::from(self.session.attachment().me);
         let port = self.port_index;
         let consumer = self.consumer;
         self.lanes.retain(|l| {
@@ -385,10 +416,6 @@ impl Input {
             ours
         });
         self.simple = matches!(&self.lanes[..], [l] if !l.end.shared && l.finisher.is_none() && !l.broken);
-        match corrupt {
-            Some(index) => Err(broken(format!("connection {index} of pond `{}` is corrupt", pond.name))),
-            None => Ok(()),
-        }
     }
 }
 

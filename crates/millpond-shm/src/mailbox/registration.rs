@@ -90,7 +90,6 @@ impl Registry<'_> {
             let freed = cells(record).give_back(dead);
             if freed > 0 {
                 record.abandoned.fetch_add(freed.into(), Ordering::Relaxed);
-                ring_room(record);
             }
             if record.owner.load(Ordering::Relaxed) == u32::from(dead) {
                 self.close_mailbox(index);
@@ -98,6 +97,8 @@ impl Registry<'_> {
                 cells(record).sweep(); // the dead process may have been late with s3, and not have taken it back
             }
         }
+        // At all of them: a recovery that was cut off may have freed cells and left no trace of it.
+        self.pond.ring_senders_everywhere();
     }
 }
 

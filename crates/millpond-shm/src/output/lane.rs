@@ -99,7 +99,8 @@ impl Lane {
     /// Makes room as the policy says; `false`: the buffer is dropped for this connection, and counted.
     #[inline]
     pub(super) fn make_room(&mut self, pond: &'static Attachment) -> bool {
-        if self.has_room() && !self.reaches_too_far(pond) {
+        // A blocking connection was asked when the buffer was admitted; asked again, with another head, it might say otherwise.
+        if self.has_room() && (self.policy == Policy::Block || !self.reaches_too_far(pond)) {
             return true;
         }
         let record = self.end.record;

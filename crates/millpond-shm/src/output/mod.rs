@@ -12,10 +12,12 @@ use crate::attachment::{Belonging, Session};
 use crate::buffer::{Buffer, BufferMut};
 use crate::control::LANE_ACTIVE;
 use crate::error::Result;
+use crate::following::{Following, NAP};
 use crate::lane::End;
 use crate::layout::PortRecord;
 use crate::ports::{LaneEnd, bound_words};
 use crate::registry::port_name;
+use crate::registry_lock::DEADLINE;
 use crate::sync::Ordering;
 use crate::timestamp::Timestamp;
 use crate::token::{REDELIVERED, Reference};
@@ -29,7 +31,7 @@ pub struct Output {
     session: Arc<Session>,
     port: &'static PortRecord,
     port_index: u32,
-    epoch: u32,
+    following: Following,
     lanes: Vec<Lane>,
     /// One connection, sound, that does not give up: the case whose sending is small enough to be inlined.
     simple: bool,
@@ -54,7 +56,7 @@ impl Output {
             session: Arc::clone(session),
             port,
             port_index,
-            epoch: port.epoch.load(Ordering::Relaxed).wrapping_sub(1),
+            following: Following::new(port),
             lanes: Vec::new(),
             simple: false,
             waiter,
@@ -159,7 +161,7 @@ impl Output {
         !pond.is_forked()
             && std::ptr::eq(buffer.pond(), pond)
             && self.simple
-            && self.port.epoch.load(Ordering::Acquire) == self.epoch
+            && self.following.is_current(self.port)
             && buffer.owns_token()
             && self.lanes.first_mut().is_some_and(Lane::has_room)
     }
@@ -203,6 +205,17 @@ impl Output {
             }
             let start = *start.get_or_insert_with(Instant::now);
             let left = timeout.map(|t| t.saturating_sub(start.elapsed()));
+            if self.following.is_held_up() {
+                // A look at the registry is due, and nobody announces when it can be had.
+                std::thread::sleep(NAP);
+                match left {
+                    Some(Duration::ZERO) => return Err(SendError { reason: SendReason::Timeout, buffer }),
+                    _ if self.session.stop_requested() => {
+                        return Err(SendError { reason: SendReason::Stopped, buffer });
+                    }
+                    _ => continue,
+                }
+            }
             let waiter = self.waiter.clone();
             match waiter.wait(left, || self.has_room_or_news()) {
                 Woken::Ready => {}
@@ -236,12 +249,15 @@ impl Output {
     /// promise is never taken back: an earlier one changes nothing, nor does [`Timestamp::None`].
     ///
     /// # Crash safety
-    /// One word in the port: it outlives the process, and a successor's earlier promises change nothing.
+    /// One word in the port: it outlives the process, and a successor's earlier promises change nothing. Killed while it promises
+    /// in another kind of timestamp than before, no promise stands.
     pub fn advance(&mut self, bound: Timestamp) {
         let Some((kind, ns)) = bound_words(bound) else { return };
-        if self.session.is_forked() || self.refresh().is_err() {
+        if self.session.is_forked() {
             return;
         }
+        // The promise is the port's: it needs no connection.
+        let _ = self.refresh();
         let port = self.port;
         let is_same_kind = port.bound_kind.load(Ordering::Relaxed) == kind;
         if is_same_kind && port.bound.load(Ordering::Relaxed) as i64 >= ns {
@@ -259,7 +275,7 @@ impl Output {
 
     /// Ends the stream: every receiver gets the end after the last buffer. Sending afterwards goes on with the stream.
     pub fn finish(&mut self) {
-        if self.session.is_forked() || self.refresh().is_err() {
+        if self.session.is_forked() || self.refresh_at_last().is_err() {
             return;
         }
         let pond = self.session.attachment();
@@ -389,7 +405,7 @@ impl Output {
     }
 
     fn has_room_or_news(&mut self) -> bool {
-        if self.port.epoch.load(Ordering::Acquire) != self.epoch {
+        if !self.following.is_current(self.port) {
             return true;
         }
         let mut full = false;
@@ -409,7 +425,7 @@ impl Output {
         if self.session.is_forked() {
             return Err(SendReason::Forked);
         }
-        if self.port.epoch.load(Ordering::Acquire) != self.epoch {
+        if !self.following.is_current(self.port) {
             self.look_again()?;
         }
         match &self.broken {
@@ -418,12 +434,27 @@ impl Output {
         }
     }
 
+    /// As `refresh`, but waits as long as any control operation does: nobody will look again.
+    fn refresh_at_last(&mut self) -> std::result::Result<(), SendReason> {
+        let start = Instant::now();
+        loop {
+            let refreshed = self.refresh();
+            if !self.following.is_held_up() || start.elapsed() > DEADLINE {
+                return refreshed;
+            }
+            std::thread::sleep(NAP);
+        }
+    }
+
     #[cold]
     fn look_again(&mut self) -> std::result::Result<(), SendReason> {
         let broken = |error: crate::error::Error| SendReason::Broken { problem: error.to_string() };
         let pond = self.session.attachment();
-        let registry = pond.lock_registry().map_err(broken)?;
-        self.epoch = self.port.epoch.load(Ordering::Acquire);
+        let Some(registry) = self.following.look(pond, self.port).map_err(broken)? else {
+            self.forget_what_is_gone();
+            // Without having seen any connection, nothing may be taken for unconnected.
+            return if self.following.has_looked() { Ok(()) } else { Err(SendReason::Full) };
+        };
         self.broken = None;
         for (index, record) in pond.control.live_lanes() {
             if record.from_port.load(Ordering::Relaxed) != self.port_index
@@ -448,8 +479,13 @@ impl Output {
                 }
             }
         }
-        // Connections that others removed meanwhile are gone from the registry, or belong to somebody else by now.
-        let me = u32::from(pond.me);
+        self.forget_what_is_gone();
+        Ok(())
+    }
+
+    /// Connections that others removed meanwhile are gone from the registry, or belong to somebody else by now.
+    fn forget_what_is_gone(&mut self) {
+        let me = u32::from(self.session.attachment().me);
         let port = self.port_index;
         self.lanes.retain(|l| {
             l.end.record.producer.load(Ordering::Relaxed) == me
@@ -459,7 +495,6 @@ impl Output {
             && self.lanes.len() == 1
             && !self.lanes[0].gives_up
             && self.lanes[0].max_time_ns == 0;
-        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::control::{EXCLUSIVE, LANE_ACTIVE, LANE_CLOSING, LANE_FREE, SHARED};
 use crate::error::{Error, Result};
 use crate::lane::Lane;
-use crate::layout::{LaneRecord, MAX_CONNECTIONS, MAX_CONSUMERS, MAX_DEPTH};
+use crate::layout::{LaneRecord, MAX_CONNECTIONS, MAX_CONSUMERS, MAX_DEPTH, MAX_FAN_OUT};
 use crate::ports::{ConnectionConfig, DEFAULT_DEPTH, Policy};
 use crate::registry::{Direction, find, split_port};
 use crate::registry_lock::Registry;
@@ -51,10 +51,9 @@ impl Registry<'_> {
         }
         let fan_out =
             self.pond.control.live_lanes().filter(|(_, l)| l.from_port.load(Ordering::Relaxed) == from_port);
-        // One token is left for a holder that keeps what it sends.
-        if fan_out.count() + 2 > crate::references::TOKENS {
+        if fan_out.count() >= MAX_FAN_OUT {
             return wrong(
-                format!("at most {} connections from one output", crate::references::TOKENS - 1),
+                format!("at most {MAX_FAN_OUT} connections from one output"),
                 "one more".to_owned(),
             );
         }

@@ -17,7 +17,7 @@ impl Registry<'_> {
         {
             self.recover(slot, word);
         }
-        owner == 0 || !self.pond.is_listed(owner)
+        owner == 0 || self.pond.has_free_slot(owner)
     }
 
     /// Takes the producing end of an output port, and of its connections.

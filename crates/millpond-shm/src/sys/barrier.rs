@@ -12,9 +12,10 @@ pub(crate) fn register() -> bool {
     membarrier_query().contains(needed) && membarrier(MembarrierCommand::RegisterGlobalExpedited).is_ok()
 }
 
-/// A full fence on every running thread of every registered process.
-pub(crate) fn all_processes() {
-    // The command was accepted at registration; it has no other way to fail. The fence below covers this thread.
-    let _ = membarrier(MembarrierCommand::GlobalExpedited);
+/// A full fence on every running thread of every registered process. `false`: only on this one; the kernel had no memory for it, or
+/// a seccomp filter came after the registration.
+pub(crate) fn all_processes() -> bool {
+    let passed = membarrier(MembarrierCommand::GlobalExpedited).is_ok();
     crate::sync::fence(crate::sync::Ordering::SeqCst);
+    passed
 }

@@ -260,7 +260,16 @@ impl Supervisor {
                 continue;
             }
             // What the dead process held must be given back before the next one takes its place.
-            self.pond.recover_dead()?;
+            match self.pond.recover_dead() {
+                Ok(_) => {}
+                // The others run on; this one is started once whoever is stopped goes on.
+                Err(busy @ millpond_shm::Error::RegistryBusy { .. }) => {
+                    let note = format!("its restart waits: {busy}");
+                    watch(Event::Note { block: &self.members[index].group.name, note: &note });
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
             self.retire_removed(&self.monitor.snapshot());
             if self.members[index].restarts_at().is_none() {
                 continue;
