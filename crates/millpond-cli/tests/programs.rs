@@ -79,6 +79,35 @@ fn a_block_of_an_own_program_is_checked_like_others() {
 }
 
 #[test]
+fn what_a_program_says_of_its_own_failure_is_told() {
+    let directory = Directory::new();
+    let (file, script) = ("failing.toml", directory.write("failing.sh", ""));
+    let pipeline = format!("[blocks.a]\ntype = 'any'\nprogram = 'sh {script}'\n");
+    let check = |program: &str| {
+        directory.write("failing.sh", program);
+        let (code, _, stderr) = millpond(&["check", &directory.write(file, &pipeline)]);
+        assert_eq!(code, Some(2));
+        stderr
+    };
+    let stderr = check("seq 20 >&2\necho '  Oops: it is broken' >&2\nexit 3\n");
+    let first = format!("error: cannot use the program `sh {script}`: Oops: it is broken\n");
+    let help =
+        format!("  = help: `sh {script} blocks --json` failed (exit status: 3) and said\n          14\n");
+    assert!(stderr.starts_with(&first) && stderr.contains(&help), "{stderr}");
+    assert!(stderr.ends_with("\n          20\n            Oops: it is broken\n"), "{stderr}");
+    let stderr = check("echo \"ModuleNotFoundError: No module named 'millpond'\" >&2; exit 1");
+    assert!(stderr.contains("= help: activate the virtual environment in which `millpond`"), "{stderr}");
+    // Silence has another remedy.
+    let stderr = check("exit 1");
+    assert!(stderr.contains("blocks --json` failed (exit status: 1)\n"), "{stderr}");
+    assert!(stderr.contains("= help: a program with block types answers `sh "), "{stderr}");
+    // What it says besides an answer that is none is not what is wrong.
+    let stderr = check("echo 'a warning' >&2; echo '{\"blocks\": 1}'");
+    assert!(stderr.contains("blocks --json` printed no list of block types: invalid type"), "{stderr}");
+    assert!(!stderr.contains("a warning"), "{stderr}");
+}
+
+#[test]
 fn a_block_of_an_own_program_works_and_is_started_again() {
     let directory = Directory::new();
     let file = directory.write("own.toml", &with_halve(r#"{ type = "file-sink", path = "half.f32" }"#));

@@ -313,7 +313,7 @@ fn blocks_and_parameters() {
     );
     assert_eq!(
         messages(&zeros("items = 1.5"))[0],
-        "parameter `items`: expected a whole number from 0 to 1000000000, found 1.5"
+        "block `zeros`: parameter `items`: expected a whole number from 0 to 1000000000, found 1.5"
     );
     assert_eq!(
         messages(&zeros("items = 1979-05-27"))[0],
@@ -321,7 +321,7 @@ fn blocks_and_parameters() {
     );
     assert_eq!(
         messages(&zeros("items = [1, 2]"))[0],
-        "parameter `items`: expected a whole number from 0 to 1000000000, found 1,2"
+        "block `zeros`: parameter `items`: expected a whole number from 0 to 1000000000, found 1,2"
     );
     assert_eq!(
         messages(&zeros("restart = 'sometimes'")),

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use millpond_shm::{ConnectionConfig, DType, Policy};
 
-use super::programs::Program;
+use super::programs::{NoAnswer, Program};
 use super::reader::{Draft, DraftBlock, DraftConnection, Located};
 use super::{Connection, Diagnostics, Flowgraph, Node, PortName, RestartWhen};
 use crate::catalog::Catalog;
@@ -250,11 +250,9 @@ impl Checker<'_> {
             return;
         }
         let answer = Program::ask(&path.value);
-        if let Err(problem) = &answer {
-            let help =
-                "paths begin where `millpond` is started; names without a slash are looked for in PATH";
+        if let Err(NoAnswer { problem, help }) = &answer {
             let message = format!("cannot use the program `{}`: {problem}", path.value);
-            self.error(&path.span, message, Some(help.to_owned()));
+            self.error(&path.span, message, Some(help.clone()));
         }
         self.programs.push((path.value.clone(), answer.ok()));
     }

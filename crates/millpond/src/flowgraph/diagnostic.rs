@@ -85,7 +85,7 @@ impl fmt::Display for Diagnostics {
                 writeln!(f, " --> {}", self.path)?;
             }
             if let Some(help) = &diagnostic.help {
-                writeln!(f, "  = help: {help}")?;
+                writeln!(f, "  = help: {}", help.replace('\n', "\n          "))?;
             }
         }
         Ok(())

@@ -223,7 +223,9 @@ impl Flowgraph {
     /// [`Error::Flowgraph`] with everything that is wrong.
     pub fn parse(path: &str, text: &str, catalog: &Catalog) -> Result<Self> {
         let mut diagnostics = Diagnostics::new(path, text);
-        let draft = reader::read(text, &mut diagnostics);
+        let Some(draft) = reader::read(text, &mut diagnostics) else {
+            return Err(Error::Flowgraph(diagnostics));
+        };
         let file_stem = Path::new(path).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let flowgraph = check::check(draft, file_stem, catalog, &mut diagnostics);
         if diagnostics.is_empty() { Ok(flowgraph) } else { Err(Error::Flowgraph(diagnostics)) }

@@ -64,14 +64,24 @@ const MAX_CPUS: usize = 1024;
 /// 1 TiB: beyond any machine, and far from overflow.
 const MAX_BLOCK_BYTES: u64 = 1 << 40;
 
-/// Reads a file; whatever cannot be read is left out and added to the diagnostics.
-pub(super) fn read(text: &str, diagnostics: &mut Diagnostics) -> Draft {
+/// Reads a file; whatever cannot be read is left out and added to the diagnostics. `None`: it is no TOML. Then only that is told:
+/// what the file seems to say and to lack follows from it.
+pub(super) fn read(text: &str, diagnostics: &mut Diagnostics) -> Option<Draft> {
     let (root, errors) = DeTable::parse_recoverable(text);
-    for error in errors {
-        diagnostics.add(error.span(), error.message().replace('\n', ": "), None);
+    for error in &errors {
+        // A list that is not closed takes all that follows for its elements.
+        let in_list = error.message().contains("array");
+        let help = in_list.then(|| "if the list ends before this place, its `]` is missing".to_owned());
+        diagnostics.add(error.span(), error.message().replace('\n', ": "), help);
+        if in_list {
+            break;
+        }
+    }
+    if !errors.is_empty() {
+        return None;
     }
     let mut reader = Reader { text, diagnostics };
-    reader.file(root.get_ref())
+    Some(reader.file(root.get_ref()))
 }
 
 struct Reader<'a> {
@@ -451,4 +461,19 @@ fn in_order_of<'t, 'i>(
     table: Option<&'t DeTable<'i>>,
 ) -> impl Iterator<Item = (&'t Key<'i>, &'t Spanned<DeValue<'i>>)> {
     table.into_iter().flat_map(in_order)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_is_not_closed_is_the_only_complaint() {
+        let text = "connect = [\n'zeros -> nothing',\n'a -> b'\n[blocks.zeros]\ntype = 'null-source'\n";
+        let mut diagnostics = Diagnostics::new("test.toml", text);
+        assert!(read(text, &mut diagnostics).is_none());
+        let shown = "error: missing comma between array elements, expected `,`\n --> test.toml:4:1\n  |\n4 | [blocks.zeros]\n  | ^\n  \
+                     = help: if the list ends before this place, its `]` is missing\n";
+        assert_eq!(diagnostics.to_string(), shown);
+    }
 }
