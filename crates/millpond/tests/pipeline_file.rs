@@ -334,7 +334,7 @@ fn blocks_and_parameters() {
     let merge = |inputs: &str| messages(&format!("[blocks.m]\ntype = 'async-merge'\ninputs = {inputs}"));
     for inputs in ["[]", "['a', 'a']", "['a.b']"] {
         assert!(
-            merge(inputs)[0].starts_with("parameter `inputs`: expected a list of different names"),
+            merge(inputs)[0].starts_with("block `m`: parameter `inputs`: expected a list of different names"),
             "{inputs}"
         );
     }
