@@ -151,3 +151,29 @@ nothing = { type = "null-sink" }
     let ps = run.another(&["ps"]);
     assert_eq!(ps.stdout, "no ponds\n", "{ps}");
 }
+
+#[test]
+fn blocks_end_in_order_whenever_their_supervisor_is_killed() {
+    for _ in 0..20 {
+        let directory = Directory::new();
+        // `all` gets everything that is ever sent, at once.
+        let text = r#"
+name = "orphans"
+connect = [{ from = "tone.out", to = "pace.in", depth = 2 }, "pace -> loud -> file", "tone -> all"]
+[blocks]
+tone = { type = "signal", dtype = "f32", frames = 480 }
+pace = { type = "throttle" }
+loud = { type = "gain", k = 0.5 }
+file = { type = "file-sink", path = "out.f32" }
+all = { type = "file-sink", path = "all.f32" }
+"#;
+        let file = directory.write("orphans.toml", text);
+        let mut run = Pipeline::start_in(directory, &file, &[]);
+        let pids = ["tone", "pace", "loud", "file", "all"].map(|block| run.pid_of(block));
+        wait_until("data flows", || run.size("out.f32") > 0);
+        run.signal(Signal::KILL);
+        run.wait_for_death();
+        wait_until("all have ended", || !pids.iter().any(|&pid| pipeline::is_alive(pid)));
+        assert_eq!(run.size("out.f32"), run.size("all.f32"), "all that was sent has arrived");
+    }
+}

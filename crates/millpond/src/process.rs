@@ -1,17 +1,20 @@
 //! The life of a process that runs blocks: by hand, or started by a supervisor.
 
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use millpond_shm::{Monitor, Pond, Role, Snapshot};
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::catalog::Catalog;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::log::ToPond;
 use crate::param::Params;
 use crate::placement::Placement;
@@ -22,8 +25,11 @@ use crate::stop::Urgency;
 
 /// Exit code of a process whose block was done by itself and has left its streams open (`EX_TEMPFAIL` of sysexits.h).
 pub(crate) const EXIT_LEFT_OPEN: u8 = 75;
-/// How long blocks may go on after their supervisor has died, so that the streams can end in order.
+/// After their supervisor has died the streams end in order. A block whose stream cannot, because its sender or receiver has died as well
+/// and nobody starts it again, leaves when nothing has moved in the pond for so long.
 const ORPHAN_GRACE: Duration = Duration::from_secs(5);
+/// In any case it leaves after so long: who was started by hand may send for ever.
+const LONGEST_ORPHAN: Duration = Duration::from_secs(60);
 /// How long a block may take to leave after it was told to stop at once.
 const LEAVE_GRACE: Duration = Duration::from_secs(2);
 
@@ -83,15 +89,14 @@ impl BlockProcess {
     fn run_blocks(&self, catalog: &Catalog) -> Result<ExitCode> {
         // First of all: a signal that arrives while the blocks are still being made must not kill them.
         let signals = Signals::new([SIGINT, SIGTERM]).context(|| "listen for signals")?;
-        if let Some(supervisor) = self.supervisor.filter(|_| !self.goes_on_alone) {
-            end_with(supervisor)?;
-        }
+        let supervisor = self.supervisor.filter(|_| !self.goes_on_alone).map(watch).transpose()?;
         let mut jobs = self.blocks.iter().map(|block| block.resolve(catalog)).collect::<Result<Vec<_>>>()?;
         self.placement.apply()?;
         let is_shared = jobs.len() > 1;
         let pond = Pond::attach(&self.pond, if is_shared { Role::Worker } else { Role::Block })?;
         let _log = ToPond::new(&pond);
-        let snapshot = Monitor::open(&self.pond)?.snapshot();
+        let monitor = Monitor::open(&self.pond)?;
+        let snapshot = monitor.snapshot();
         if self.supervisor.is_some() {
             // Those that were removed while the supervisor started this process.
             jobs.retain(|job| snapshot.blocks.iter().any(|known| known.name == job.name));
@@ -104,7 +109,10 @@ impl BlockProcess {
             Ok(scheduler) => Arc::new(scheduler),
             Err(failure) => return self.failed(is_shared, failure),
         };
-        let _listener = SignalListener::new(signals, self.supervisor, Arc::clone(&scheduler))?;
+        let _listener = SignalListener::new(signals, Arc::clone(&scheduler))?;
+        if let Some(supervisor) = supervisor {
+            end_with(supervisor, monitor, Arc::downgrade(&scheduler))?;
+        }
         if self.obeys_stdin {
             obey_standard_input(Arc::downgrade(&scheduler))?;
         }
@@ -151,18 +159,46 @@ fn connections(pond: &Snapshot) -> Vec<(String, String)> {
     pond.connections.iter().map(|known| (block(&known.from), block(&known.to))).collect()
 }
 
-/// Makes the kernel send SIGTERM when the supervisor dies.
-fn end_with(supervisor: u32) -> Result<()> {
-    set_parent_process_death_signal(Some(Signal::TERM))
-        .context(|| "ask to be told of the supervisor's death")?;
-    if is_orphan(supervisor) {
-        return Err(Error::Refused(format!("the supervisor (process {supervisor}) has died")));
-    }
+/// What becomes readable when the supervisor has died; `None` if it has. That is its whole process: a parent's death signal would come with
+/// the end of the thread that has started this process, again with that of the next one, and look like anybody's SIGTERM.
+fn watch(supervisor: u32) -> Result<Option<OwnedFd>> {
+    let pid = i32::try_from(supervisor).ok().and_then(Pid::from_raw);
+    let opened = match pid.ok_or(Errno::SRCH).and_then(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+        Err(Errno::SRCH) => return Ok(None),
+        opened => opened.map_err(std::io::Error::from).context(|| "watch the supervisor")?,
+    };
+    // If that is still the parent, it was no other process with the same pid that was opened.
+    Ok((getppid() == pid).then_some(opened))
+}
+
+/// Starts the thread that ends the blocks in order when the supervisor has died. It does not keep the process from ending.
+fn end_with(supervisor: Option<OwnedFd>, pond: Monitor, scheduler: Weak<Scheduler>) -> Result<()> {
+    let end = move || {
+        let death = |fd: &OwnedFd| retry_on_intr(|| poll(&mut [PollFd::new(fd, PollFlags::IN)], None));
+        if supervisor.as_ref().is_some_and(|fd| death(fd).is_err()) {
+            return;
+        }
+        if let Some(scheduler) = scheduler.upgrade() {
+            scheduler.ask_all(Urgency::EndOfStream);
+        }
+        let died = Instant::now();
+        let mut moved = moved_in(&pond);
+        while died.elapsed() < LONGEST_ORPHAN {
+            std::thread::sleep(ORPHAN_GRACE);
+            let before = std::mem::replace(&mut moved, moved_in(&pond));
+            if moved == before {
+                break;
+            }
+        }
+        leave_in_any_case(Duration::ZERO, scheduler);
+    };
+    std::thread::Builder::new().name("supervisor".to_owned()).spawn(end).context(|| "start a thread")?;
     Ok(())
 }
 
-fn is_orphan(supervisor: u32) -> bool {
-    getppid().map(Pid::as_raw_pid).and_then(|pid| u32::try_from(pid).ok()) != Some(supervisor)
+/// Buffers that were ever sent and taken.
+fn moved_in(pond: &Monitor) -> u64 {
+    pond.snapshot().connections.iter().map(|connection| connection.published + connection.taken).sum()
 }
 
 /// Starts the thread that reads what the supervisor asks for. It does not keep the process from ending.
@@ -186,29 +222,15 @@ struct SignalListener {
 }
 
 impl SignalListener {
-    fn new(mut signals: Signals, supervisor: Option<u32>, scheduler: Arc<Scheduler>) -> Result<Self> {
+    fn new(mut signals: Signals, scheduler: Arc<Scheduler>) -> Result<Self> {
         let handle = signals.handle();
         let listen = move || {
-            let mut requests = 0;
-            for _ in signals.forever() {
-                requests += 1;
-                let orphan = supervisor.is_some_and(is_orphan);
-                let grace = match requests {
-                    1 if orphan => {
-                        scheduler.ask_all(Urgency::EndOfStream);
-                        Some(ORPHAN_GRACE)
-                    }
-                    1 => {
-                        scheduler.drain();
-                        None
-                    }
-                    _ => {
-                        scheduler.ask_all(Urgency::Now);
-                        Some(Duration::ZERO)
-                    }
-                };
-                if let Some(grace) = grace {
-                    leave_in_any_case(grace, Arc::downgrade(&scheduler));
+            for (request, _) in signals.forever().enumerate() {
+                if request == 0 {
+                    scheduler.drain();
+                } else {
+                    scheduler.ask_all(Urgency::Now);
+                    leave_in_any_case(Duration::ZERO, Arc::downgrade(&scheduler));
                 }
             }
         };
