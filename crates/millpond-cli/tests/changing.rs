@@ -246,3 +246,77 @@ sink = { type = "null-sink" }
         assert!(sent >= 10 && sent == taken, "{end}");
     }
 }
+
+/// What somebody types while it runs counts from the next buffer on: where a router sends, and what a signal is.
+#[test]
+fn a_router_and_a_signal_follow_what_is_set() {
+    let text = r#"
+name = "live"
+connect = ["tone -> real-time -> deal", "deal.a -> a", "deal.b -> b"]
+[blocks]
+tone = { type = "signal", freq_hz = 0, waveform = "square", amplitude = 1.0, frames = 48 }
+real-time = { type = "throttle" }
+deal = { type = "router", outputs = ["a", "b"], select = "a" }
+a = { type = "file-sink", path = "a.f32" }
+b = { type = "file-sink", path = "b.f32" }
+"#;
+    let mut run = start(Directory::new(), text);
+    run.has_moved("a");
+    assert_eq!(run.size("b.f32"), 0, "all go to `a`");
+    assert_eq!(ok(&run, "set live deal select b"), "deal.select = b\n");
+    wait_until("`b` gets them", || run.size("b.f32") > 10_000);
+    let before = run.size("a.f32");
+    let more = run.size("b.f32") + 20_000;
+    wait_until("`b` gets more", || run.size("b.f32") > more);
+    assert_eq!(run.size("a.f32"), before, "`a` gets no more");
+    // A name that there is not changes nothing, and ends nothing.
+    let refused = run.another(&["set", "live", "deal", "select", "c"]);
+    assert_eq!(refused.code, Some(1), "{refused}");
+    assert!(refused.stderr.contains("expected the name of an output (a, b), found `c`"), "{refused}");
+    let more = run.size("b.f32") + 20_000;
+    wait_until("the stream goes on", || run.size("b.f32") > more);
+    assert_eq!(run.size("a.f32"), before);
+    let last = |run: &Pipeline| {
+        let bytes = std::fs::read(run.directory().path("b.f32")).unwrap_or_default();
+        bytes.as_chunks::<4>().0.last().map(|bytes| f32::from_le_bytes(*bytes))
+    };
+    assert_eq!(last(&run), Some(1.0));
+    assert_eq!(ok(&run, "set live tone amplitude 0.25"), "tone.amplitude = 0.25\n");
+    wait_until("the signal is lower", || last(&run) == Some(0.25));
+    // What a restarted block goes on with.
+    let killed = run.pid_of("deal");
+    kill(killed, Signal::KILL);
+    wait_until("the router has a new process", || run.pid_of("deal") != killed);
+    let more = run.size("b.f32") + 20_000;
+    wait_until("`b` is still the one", || run.size("b.f32") > more);
+    assert_eq!(run.size("a.f32"), before);
+    let refused = run.another(&["set", "live", "tone", "amplitude", "loud"]);
+    assert_eq!(refused.code, Some(1), "{refused}");
+    assert!(refused.stderr.contains("`amplitude`: expected a number"), "{refused}");
+    run.signal(Signal::INT);
+    let end = run.wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    let bytes = end.bytes("b.f32");
+    let mut samples: Vec<f32> =
+        bytes.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+    samples.dedup();
+    assert_eq!(samples, [1.0, 0.25], "at one moment, and nothing between");
+}
+
+#[test]
+fn programs_read_what_was_changed() {
+    let text = "name = \"changed\"\nconnect = [\"zeros -> nothing\"]\n[blocks]\nzeros = { type = \"null-source\", rate_hz = 100 }\n\
+                nothing = { type = \"null-sink\" }\nother = { type = \"null-sink\" }\n";
+    let run = start(Directory::new(), &text.replace("-> nothing\"]", "-> nothing\", \"zeros -> other\"]"));
+    run.has_moved("other");
+    let told = |command: &str| serde_json::from_str::<Value>(&ok(&run, command)).expect("JSON");
+    let ends = serde_json::json!({ "pond": "changed", "from": "zeros.out", "to": "other.in" });
+    assert_eq!(told("disconnect changed zeros.out other.in --json"), ends);
+    assert_eq!(told("connect changed zeros.out other.in --json"), ends);
+    assert_eq!(
+        told("remove changed other --json"),
+        serde_json::json!({ "pond": "changed", "block": "other" })
+    );
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code, Some(0));
+}

@@ -21,7 +21,8 @@ Examples:
 
 Exit codes:
   0  ok
-  2  there is no such type")]
+  1  standard output cannot be written
+  2  the arguments are wrong: there is no such type")]
 pub struct Args {
     /// A type of block, such as gain; without it, all are listed
     #[arg(value_name = "TYPE")]
@@ -99,9 +100,55 @@ fn describe(spec: &Spec) -> String {
     }
     if !spec.example_text().is_empty() {
         text.push_str("\nexample\n");
-        spec.example_text().trim().lines().for_each(|line| text.push_str(&format!("  {line}\n")));
+        let example = example(spec.example_text().trim(), terminal_columns());
+        example.lines().for_each(|line| text.push_str(&format!("  {line}\n")));
     }
     text
+}
+
+/// A pipeline in lines that the terminal need not break: then blocks are tables of several lines, and a list goes on in the next one.
+fn example(text: &str, columns: Option<usize>) -> String {
+    let fits = |line: &str| columns.is_none_or(|columns| line.chars().count() + 2 <= columns);
+    if text.lines().all(fits) {
+        return text.to_owned();
+    }
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if let Some((name, params)) = line.strip_suffix(" }").and_then(|line| line.split_once(" = { ")) {
+            lines.push(format!("[{name}]"));
+            lines.extend(parts(params));
+        } else if let Some((key, items)) =
+            line.strip_suffix(']').and_then(|line| line.split_once(" = [")).filter(|_| !fits(line))
+        {
+            lines.push(format!("{key} = ["));
+            lines.extend(parts(items).iter().map(|item| format!("  {item},")));
+            lines.push("]".to_owned());
+        } else {
+            lines.push(line.to_owned());
+        }
+    }
+    lines.join("\n")
+}
+
+/// What stands between commas, but not between those within quotes or brackets.
+fn parts(text: &str) -> Vec<String> {
+    let (mut parts, mut quoted, mut depth) = (vec![String::new()], false, 0u32);
+    for c in text.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            '[' if !quoted => depth += 1,
+            ']' if !quoted => depth = depth.saturating_sub(1),
+            ',' if !quoted && depth == 0 => {
+                parts.push(String::new());
+                continue;
+            }
+            _ => {}
+        }
+        if let Some(part) = parts.last_mut() {
+            part.push(c);
+        }
+    }
+    parts.iter().map(|part| part.trim().to_owned()).collect()
 }
 
 /// Breaks running text into lines, indented by two spaces.
@@ -125,7 +172,28 @@ fn wrap(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use millpond::Flowgraph;
+
     use super::*;
+
+    #[test]
+    fn examples_fit_into_eighty_columns_and_stay_the_same_pipelines() {
+        let catalog = Catalog::builtin();
+        let mut broken = 0;
+        for block_type in catalog.iter() {
+            let text = block_type.spec().example_text().trim();
+            let narrow = example(text, Some(80));
+            let longest = narrow.lines().map(|line| line.chars().count() + 2).max();
+            assert!(longest <= Some(80), "{narrow}");
+            let read = |text: &str| Flowgraph::parse("example.toml", text, &catalog).expect("a pipeline");
+            let (one, other) = (read(text), read(&narrow));
+            let said = |flowgraph: &Flowgraph| format!("{:?} {:?}", flowgraph.blocks, flowgraph.connections);
+            assert_eq!(said(&one), said(&other), "{narrow}");
+            assert_eq!(example(text, None), text);
+            broken += u32::from(narrow != text);
+        }
+        assert!(broken > 0, "some are longer");
+    }
 
     #[test]
     fn text_is_broken_between_words() {

@@ -15,7 +15,12 @@ Ponds with a living process are never touched.
 
 Examples:
   millpond clean
-  millpond clean --json")]
+  millpond clean --json
+
+Exit codes:
+  0  nothing is left behind
+  1  the directory of the ponds cannot be read or changed
+  2  the arguments are wrong")]
 pub struct Args {
     /// Print one JSON object: {\"removed\": [names]}
     #[arg(long)]

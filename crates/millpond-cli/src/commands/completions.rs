@@ -14,7 +14,12 @@ use crate::output;
 Examples:
   millpond completions bash > ~/.local/share/bash-completion/completions/millpond
   millpond completions zsh > ~/.zfunc/_millpond
-  millpond completions fish > ~/.config/fish/completions/millpond.fish")]
+  millpond completions fish > ~/.config/fish/completions/millpond.fish
+
+Exit codes:
+  0  printed
+  1  standard output cannot be written
+  2  the arguments are wrong")]
 pub struct Args {
     /// The shell
     shell: Shell,

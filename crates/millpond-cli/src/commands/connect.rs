@@ -7,6 +7,8 @@ use anyhow::bail;
 use millpond::{Catalog, Policy, Spec, parse_duration};
 use millpond_shm::{ConnectionConfig, Direction, Monitor, OnReceiverDeath, Pond, PortInfo, Role, Snapshot};
 
+use serde_json::json;
+
 use crate::output;
 
 /// Options of `millpond connect`.
@@ -42,6 +44,9 @@ pub struct Args {
     /// Do not insist that both ports are there: blocks that start later find the connection
     #[arg(long)]
     ahead: bool,
+    /// Print one JSON object: the pond and both ports
+    #[arg(long)]
+    json: bool,
 }
 
 /// The policies, as they are typed.
@@ -75,7 +80,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         on_receiver_death: OnReceiverDeath::Wait,
     };
     Pond::attach(&args.pond, Role::Tool)?.connect(&args.from, &args.to, &config)?;
-    output::print(&format!("connected {} -> {}\n", args.from, args.to))?;
+    if args.json {
+        output::print_json(&json!({ "pond": args.pond, "from": args.from, "to": args.to }))?;
+    } else {
+        output::print(&format!("connected {} -> {}\n", args.from, args.to))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

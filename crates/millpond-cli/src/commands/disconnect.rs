@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use millpond_shm::{Pond, Role};
 
+use serde_json::json;
+
 use crate::output;
 
 /// Options of `millpond disconnect`.
@@ -27,6 +29,9 @@ pub struct Args {
     from: String,
     /// The input port, BLOCK.PORT
     to: String,
+    /// Print one JSON object: the pond and both ports
+    #[arg(long)]
+    json: bool,
 }
 
 /// Disconnects.
@@ -35,6 +40,10 @@ pub struct Args {
 /// If there is no such pond or connection.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Pond::attach(&args.pond, Role::Tool)?.disconnect(&args.from, &args.to)?;
-    output::print(&format!("disconnected {} -> {}\n", args.from, args.to))?;
+    if args.json {
+        output::print_json(&json!({ "pond": args.pond, "from": args.from, "to": args.to }))?;
+    } else {
+        output::print(&format!("disconnected {} -> {}\n", args.from, args.to))?;
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -57,6 +57,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             }
             Err(error) => return Err(error.into()),
         }
+    } else if path.extension().is_some() {
+        anyhow::bail!("there is no file `{}`, and the name of a pond has no dot", args.of);
     } else {
         let monitor = Monitor::open(&args.of)
             .with_context(|| format!("`{}` is neither a file nor a running pond", args.of))?;

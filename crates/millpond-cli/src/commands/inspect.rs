@@ -21,7 +21,8 @@ Examples:
 
 Exit codes:
   0  every buffer is accounted for
-  1  there are problems, or there is no such pond")]
+  1  there are problems, or there is no such pond
+  2  the arguments are wrong")]
 pub struct Args {
     /// Name of the pond, as `millpond ps` shows it
     #[arg(value_name = "NAME")]

@@ -17,7 +17,12 @@ not run for a while) keeps what it holds.
 
 Examples:
   millpond ps
-  millpond ps --json | jq '.ponds[].connections[] | {from, to, queued}'")]
+  millpond ps --json | jq '.ponds[].connections[] | {from, to, queued}'
+
+Exit codes:
+  0  listed
+  1  a pond, or the directory of the ponds, cannot be read
+  2  the arguments are wrong")]
 pub struct Args {
     /// Print one JSON object: {\"ponds\": [...]}
     #[arg(long)]

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use millpond::bus::{Bus, BusError, Json};
 use millpond::{BlockStatistics, Stage, parse_duration};
 use millpond_shm::{BlockInfo, Monitor, Snapshot};
+use serde_json::json;
 
 use super::joining::join;
 use super::processes::Victim;
@@ -39,6 +40,9 @@ pub struct Args {
     /// How long the block may take to work off what is queued
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     timeout: Duration,
+    /// Print one JSON object: the pond and the block
+    #[arg(long)]
+    json: bool,
 }
 
 /// Removes.
@@ -46,7 +50,7 @@ pub struct Args {
 /// # Errors
 /// Why it cannot be removed; the block may have been disconnected by then, and may yet end.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { pond, block, timeout } = args;
+    let Args { pond, block, timeout, json } = args;
     let deadline = Instant::now() + timeout;
     let monitor = Monitor::open(&pond)?;
     let mut snapshot = monitor.snapshot();
@@ -89,7 +93,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     {
         bail!("block `{block}` is removed, but its process {} has not ended after {timeout:?}", process.pid);
     }
-    output::print(&format!("removed {block}\n"))?;
+    if json {
+        output::print_json(&json!({ "pond": pond, "block": block }))?;
+    } else {
+        output::print(&format!("removed {block}\n"))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -111,6 +111,9 @@ fn load(pipeline: &Path, catalog: &Catalog) -> millpond::Result<Flowgraph> {
             // Several may run at the same time.
             Flowgraph::parse_line(&format!("line-{}", std::process::id()), line, catalog)
         }
+        Some(line) if line.contains('!') && !pipeline.exists() => Err(millpond::Error::Refused(format!(
+            "there is no file `{line}`; a pipeline in one line has spaces around each `!`"
+        ))),
         _ => Flowgraph::load(pipeline, catalog),
     }
 }

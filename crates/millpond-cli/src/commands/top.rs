@@ -35,7 +35,8 @@ Examples:
 
 Exit codes:
   0  ok
-  1  there is no such pond, or it cannot be read")]
+  1  there is no such pond, or it cannot be read
+  2  the arguments are wrong")]
 pub struct Args {
     /// Name of the pond, as `millpond ps` shows it
     #[arg(value_name = "NAME")]

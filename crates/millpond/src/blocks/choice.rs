@@ -8,17 +8,14 @@ pub(super) struct Choice {
     /// What the names stand for.
     what: &'static str,
     chosen: Option<usize>,
-    /// The parameter's value that was looked at last.
-    seen: Option<String>,
 }
 
 impl Choice {
     /// # Errors
     /// If the name is none of `names`.
     pub(super) fn new(names: Vec<String>, what: &'static str, name: Option<String>) -> Result<Self> {
-        let mut choice = Self { names, what, chosen: None, seen: None };
+        let mut choice = Self { names, what, chosen: None };
         choice.chosen = choice.find(name.as_deref())?;
-        choice.seen = name;
         Ok(choice)
     }
 
@@ -30,17 +27,12 @@ impl Choice {
         self.chosen
     }
 
-    /// Follows the parameter. Somebody may mistype while the stream runs: that is no reason to end it, and what was chosen stays.
+    /// Another value of the parameter, while the block runs.
     ///
     /// # Errors
-    /// Once for each value that is no name, what to tell about it.
-    pub(super) fn follow(&mut self, name: Option<String>) -> Result<(), String> {
-        if name == self.seen {
-            return Ok(());
-        }
-        let found = self.find(name.as_deref());
-        self.seen = name;
-        self.chosen = found.map_err(|error| format!("{error}; what was selected before stays"))?;
+    /// If it is no name; what was chosen stays.
+    pub(super) fn set(&mut self, name: Option<String>) -> Result<()> {
+        self.chosen = self.find(name.as_deref())?;
         Ok(())
     }
 

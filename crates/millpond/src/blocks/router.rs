@@ -43,9 +43,6 @@ blocks.right = { type = "null-sink" }
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        if let Err(problem) = self.choice.follow(io.param("select")) {
-            io.note(&problem);
-        }
         let buffer = io.take("in")?;
         let outputs = self.choice.names();
         let output = self.choice.chosen().unwrap_or_else(|| {
@@ -54,6 +51,11 @@ blocks.right = { type = "null-sink" }
             turn
         });
         io.send(&outputs[output], buffer)
+    }
+
+    /// A name that there is not is refused: kept, it would end the block when that is started again.
+    fn set_param(&mut self, _: &str, io: &mut Io) -> Result<()> {
+        self.choice.set(io.param("select"))
     }
 }
 
@@ -96,7 +98,9 @@ mod tests {
         // In turn first; then a name that there is not, which changes nothing.
         for (i, select) in [None, None, Some("c"), Some("a"), Some("d"), Some("b")].into_iter().enumerate() {
             if let Some(select) = select {
-                bench.set("select", select).unwrap();
+                let set = bench.set("select", select).map_err(|error| error.to_string());
+                let refusal = "`select`: expected the name of an output (a, b, c), found `d`";
+                assert_eq!(set.err().as_deref(), Some(refusal).filter(|_| select == "d"));
             }
             bench.push("in", &[2 * i as u8, 2 * i as u8 + 1]).unwrap();
             bench.run().unwrap();

@@ -42,9 +42,6 @@ blocks.file = { type = "wav-sink", path = "selected.wav" }
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        if let Err(problem) = self.choice.follow(io.param("select")) {
-            io.note(&problem);
-        }
         let (inputs, selected) = (self.choice.names(), self.choice.chosen().unwrap_or(0));
         let mut idle = true;
         for (index, input) in inputs.iter().enumerate() {
@@ -68,6 +65,11 @@ blocks.file = { type = "wav-sink", path = "selected.wav" }
             io.note(&format!("dropped {} buffers of inputs that were not selected", self.dropped));
         }
         Ok(())
+    }
+
+    /// A name that there is not is refused: kept, it would end the block when that is started again.
+    fn set_param(&mut self, _: &str, io: &mut Io) -> Result<()> {
+        self.choice.set(io.param("select"))
     }
 }
 
@@ -99,6 +101,23 @@ mod tests {
             assert!(bench.has_ended());
             assert_eq!(bench.pull_all::<u8>("out").unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn another_input_counts_from_the_next_buffer_on() {
+        let mut bench = Bench::of::<Selector>(&[("inputs", names())]).unwrap();
+        // A name that there is not changes nothing.
+        for (i, select) in [None, Some("b"), Some("c"), Some("a")].into_iter().enumerate() {
+            if let Some(select) = select {
+                let set = bench.set("select", select).map_err(|error| error.to_string());
+                let refusal = "`select`: expected the name of an input (a, b), found `c`";
+                assert_eq!(set.err().as_deref(), Some(refusal).filter(|_| select == "c"));
+            }
+            bench.push("a", &[i as u8]).unwrap();
+            bench.push("b", &[10 + i as u8]).unwrap();
+            bench.run().unwrap();
+        }
+        assert_eq!(bench.pull_all::<u8>("out").unwrap(), [0, 11, 12, 3]);
     }
 
     #[test]

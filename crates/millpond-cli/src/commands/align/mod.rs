@@ -46,7 +46,12 @@ run on arrival_ns as the clock.
 Examples:
   millpond align --policy exact --tolerance 2000000 events.csv
   millpond align --policy linear --grid-rate 50 --output at50hz.csv events.csv
-  millpond align --policy window --size 1000000000 --stats json < events.csv")]
+  millpond align --policy window --size 1000000000 --stats json < events.csv
+
+Exit codes:
+  0  aligned
+  1  the events cannot be read or are none, or the output cannot be written
+  2  the arguments are wrong")]
 pub struct Args {
     /// The events; - or nothing is standard input
     input: Option<PathBuf>,

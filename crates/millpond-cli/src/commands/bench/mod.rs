@@ -36,7 +36,12 @@ run, or of runs in turns.
 Examples:
   millpond bench latency --pin 0,1
   millpond bench throughput --size 64K --fill --touch
-  millpond bench recover --kills 100 --json")]
+  millpond bench recover --kills 100 --json
+
+Exit codes:
+  0  measured
+  1  the measurement failed: no memory, or a process of it died
+  2  the arguments are wrong")]
 pub struct Args {
     /// What to measure.
     #[command(subcommand)]

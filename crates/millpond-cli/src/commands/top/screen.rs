@@ -37,14 +37,15 @@ pub fn plain(rows: &Rows) -> String {
     for row in &rows.rows {
         table.row(cells(row));
     }
-    format!("{}\n{table}", title(rows))
+    format!("{}\n{table}", title(rows, usize::MAX))
 }
 
 /// Draws everything.
 pub fn draw(frame: &mut Frame<'_>, view: &mut View) {
+    let title = title(&view.rows, usize::from(frame.area().width));
+    let title_lines = Constraint::Length(title.lines().count() as u16);
     let [top, middle, bottom] =
-        Layout::vertical([Constraint::Length(1), Constraint::Fill(1), Constraint::Length(1)])
-            .areas(frame.area());
+        Layout::vertical([title_lines, Constraint::Fill(1), Constraint::Length(1)]).areas(frame.area());
     let texts: Vec<[String; 12]> = view.rows.rows.iter().map(cells).collect();
     let shown = usize::from(middle.height).saturating_sub(1).max(1);
     view.first = view.first.min(texts.len().saturating_sub(shown));
@@ -69,7 +70,7 @@ pub fn draw(frame: &mut Frame<'_>, view: &mut View) {
         0 => Constraint::Max(width(0)),
         _ => Constraint::Length(width(column)),
     });
-    frame.render_widget(Paragraph::new(title(&view.rows)), top);
+    frame.render_widget(Paragraph::new(title), top);
     frame.render_widget(Grid::new(lines, widths).header(header).column_spacing(2), middle);
     let more = texts.len().saturating_sub(view.first + shown);
     let state = if view.paused { "paused  " } else { "" };
@@ -95,16 +96,30 @@ fn fitting_columns(texts: &[[String; 12]], width: usize) -> Vec<usize> {
     columns
 }
 
-fn title(rows: &Rows) -> String {
+/// The pond as a whole, in as many lines as it takes.
+fn title(rows: &Rows, width: usize) -> String {
     let state = match rows.alive {
         true => format!("{} processes", rows.processes),
         false => "all processes have ended; this is the last state".to_owned(),
     };
-    let recovered = match rows.recoveries {
-        0 => String::new(),
-        count => format!(", {count} recovered"),
-    };
-    format!("{}  {state}{recovered}, {} of {} buffers in use", rows.pond, rows.buffers_used, rows.buffers)
+    let mut title = format!("{}  {state}", rows.pond);
+    let recovered =
+        Some(rows.recoveries).filter(|count| *count > 0).map(|count| format!("{count} recovered"));
+    let buffers = format!("{} of {} buffers in use", rows.buffers_used, rows.buffers);
+    let mut column = title.chars().count();
+    for part in recovered.into_iter().chain([buffers]) {
+        let (needed, last) = (part.chars().count(), ", ".len());
+        // A comma may follow.
+        if column + last + needed + 1 > width {
+            title += ",\n  ";
+            column = 2 + needed;
+        } else {
+            title += ", ";
+            column += last + needed;
+        }
+        title += &part;
+    }
+    title
 }
 
 fn cells(row: &Row) -> [String; 12] {
