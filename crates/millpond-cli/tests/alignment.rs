@@ -192,6 +192,44 @@ fn a_killed_table_that_redelivers_loses_no_row() {
     }
 }
 
+#[test]
+fn a_killed_interpolation_that_redelivers_loses_no_row() {
+    // Connections that say nothing are deep enough for what is held.
+    let text = |paced: bool| {
+        let (path, pace) = match paced {
+            true => (SLOWLY, "slow = { type = \"throttle\", rate_hz = 500 }"),
+            false => ("\"table -> csv\"", ""),
+        };
+        format!(
+            r#"
+name = "interpolated"
+connect = ["imu -> table.in", "clock -> table.clock", {path}]
+[blocks]
+imu = {{ type = "signal", waveform = "noise", seed = 1, rate_hz = 200, frames = 1, channels = 2, dtype = "f64", count = 4000 }}
+clock = {{ type = "signal", rate_hz = 90, frames = 1, count = 1800 }}
+table = {{ type = "interpolate", onto = ["clock"], redeliver = true }}
+{pace}
+csv = {{ type = "csv-sink", path = "rows.csv" }}
+"#
+        )
+    };
+    let undisturbed = ended(start(&text(false), &["--fused"]));
+    assert!(!undisturbed.stdout.contains("holds"), "{undisturbed}");
+    let undisturbed = undisturbed.bytes("rows.csv");
+    let mut run = start(&text(true), &[]);
+    let mut kills = 0;
+    while kills < 4 {
+        let size = run.size("rows.csv");
+        wait_until("rows are written", || run.size("rows.csv") > size);
+        let victim = run.pid_of("table");
+        kill(victim, Signal::KILL);
+        kills += 1;
+        wait_until("it is started again", || run.pid_of("table") != victim);
+    }
+    let end = ended(run);
+    assert!(end.bytes("rows.csv") == undisturbed, "the same after {kills} kills");
+}
+
 /// A sensor and a clock that runs in real time and without which there are no rows.
 fn clock_and_sensor(policy: &str) -> String {
     format!(

@@ -4,7 +4,7 @@ use std::fmt;
 
 use millpond_shm::{DType, Policy, StreamFormat};
 
-use crate::param::{Param, Params};
+use crate::param::{Param, Params, Value};
 
 /// Name, ports and parameters of a block type. Made in [`Block::spec`](crate::Block::spec).
 #[derive(Clone, Debug)]
@@ -141,6 +141,8 @@ pub struct Port {
     pub(crate) policy: Option<Policy>,
     /// Input: the parameter that says whether what is held when the process is killed comes again.
     pub(crate) redelivers_if: Option<String>,
+    /// Input: with redelivery, a connection that does not say is deeper than the number in this parameter by so much.
+    pub(crate) holds: Option<(String, u32)>,
     /// Input of a block: it does come again.
     pub(crate) redelivers: bool,
     /// The port stands for one port for each name in this parameter.
@@ -161,6 +163,7 @@ impl Port {
             depth: None,
             policy: None,
             redelivers_if: None,
+            holds: None,
             redelivers: false,
             one_for_each: None,
         }
@@ -227,6 +230,14 @@ impl Port {
         self
     }
 
+    /// An input of which the block holds as many buffers as a parameter says, a whole number or numbers for each of the ports, and `beside`
+    /// more. As what is held counts as queued where the input [redelivers](Port::redelivers_if), a connection to it that states no
+    /// depth is so deep then.
+    pub fn holds(mut self, param: &str, beside: u32) -> Self {
+        self.holds = Some((param.into(), beside));
+        self
+    }
+
     /// The port's name within its block.
     pub fn name(&self) -> &str {
         &self.name
@@ -260,17 +271,33 @@ impl Port {
     fn expand(&self, params: &Params) -> Vec<Port> {
         let redelivers =
             self.redelivers_if.as_ref().is_some_and(|param| params.get::<Option<bool>>(param) == Some(true));
+        let depth = |index: usize| self.depth.or_else(|| self.held(params, index).filter(|_| redelivers));
         match &self.one_for_each {
-            None => vec![Port { redelivers, ..self.clone() }],
+            None => vec![Port { redelivers, depth: depth(0), ..self.clone() }],
             Some(param) => {
                 let names: Option<Vec<String>> = params.get(param);
+                let names = names.into_iter().flatten().enumerate();
                 names
-                    .into_iter()
-                    .flatten()
-                    .map(|name| Port { name, redelivers, one_for_each: None, ..self.clone() })
+                    .map(|(index, name)| {
+                        let depth = depth(index);
+                        Port { name, redelivers, depth, one_for_each: None, ..self.clone() }
+                    })
                     .collect()
             }
         }
+    }
+
+    /// How many buffers the block may have of the port with this number.
+    fn held(&self, params: &Params, index: usize) -> Option<u32> {
+        let (param, beside) = self.holds.as_ref()?;
+        let held = match params.value(param)? {
+            Value::Int(held) => *held as f64,
+            Value::Numbers(held) if held.len() == 1 => held[0],
+            Value::Numbers(held) => *held.get(index)?,
+            _ => return None,
+        };
+        // What is too large for a connection is refused with the connection's own words.
+        Some((held.max(2.0) as u32).saturating_add(*beside))
     }
 
     /// Whether streams of this format may flow here.

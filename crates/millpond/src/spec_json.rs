@@ -89,6 +89,8 @@ struct PortJson {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     redelivers_if: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    holds: Option<(String, u32)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     one_for_each: Option<String>,
 }
 
@@ -282,6 +284,7 @@ impl From<&Port> for PortJson {
             depth: port.depth,
             policy: port.policy.and_then(policy),
             redelivers_if: port.redelivers_if.clone(),
+            holds: port.holds.clone(),
             one_for_each: port.one_for_each.clone(),
         }
     }
@@ -309,6 +312,7 @@ impl TryFrom<PortJson> for Port {
             optional: json.optional,
             depth: json.depth,
             redelivers_if: json.redelivers_if,
+            holds: json.holds,
             redelivers: false,
             one_for_each: json.one_for_each,
             name,

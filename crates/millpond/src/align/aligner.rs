@@ -357,6 +357,14 @@ impl<T, P: Policy<T>> Aligner<T, P> {
         self.inputs.inactive
     }
 
+    /// How many items a port holds.
+    ///
+    /// # Panics
+    /// If there is no such port.
+    pub fn held(&self, port: usize) -> usize {
+        self.inputs.ports[port].held.len()
+    }
+
     /// How many more items a port can hold.
     ///
     /// # Panics

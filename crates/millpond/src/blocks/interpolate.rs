@@ -1,7 +1,7 @@
 //! `interpolate`: the values of a stream at other moments.
 
 use super::last_stamp::LastStamp;
-use super::timed_inputs::{TimedInputs, ns};
+use super::timed_inputs::{BESIDE_HELD, TimedInputs, ns};
 use crate::align::{Aligner, Config, Grid, Linear, Neighbours, Poll, PortConfig, interpolate};
 use crate::prelude::*;
 
@@ -18,12 +18,14 @@ pub(super) struct Interpolate {
 
 impl Block for Interpolate {
     fn spec() -> Spec {
+        let again = |port: Port| port.redelivers_if("redeliver").holds("depth", BESIDE_HELD);
         Spec::new("interpolate", "The values of a stream at a steady rate, or at the moments of another stream")
             .details(
                 "On the straight line between the two neighbours in time, for slow signals; `docs/time.md` shows it. Nothing is \
                  extrapolated: before the first value, behind the last one, and in gaps that are too long, values are NaN. \
                  `sync-merge` does the same with several streams at once. Started again after its process was \
-                 killed, it goes on behind the last row that was sent.",
+                 killed, it goes on behind the last row that was sent; with `redeliver`, no row is lost either. The call BLOCK/reset begins a new \
+                 epoch: what is held is dropped, and stamps may begin anywhere.",
             )
             .example(
                 r#"
@@ -33,8 +35,8 @@ blocks.steady = { type = "interpolate", rate_hz = 50 }
 blocks.lines = { type = "print" }
 "#,
             )
-            .input(Port::new("in", "rows of numbers, one in a buffer, stamped").dtypes(REAL))
-            .input(Port::one_for_each("onto", "a stream whose stamps are the moments"))
+            .input(again(Port::new("in", "rows of numbers, one in a buffer, stamped").dtypes(REAL)))
+            .input(again(Port::one_for_each("onto", "a stream whose stamps are the moments")))
             .output(Port::new("out", "the input's columns at the moments").dtypes([DType::F64]).shape(["columns"]))
             .param(
                 Param::int("rate_hz", "moments at this rate, whole multiples of its period since 1970 or the stream's start")
@@ -62,6 +64,15 @@ blocks.lines = { type = "print" }
                     .fixed(),
             )
             .param(Param::int("depth", "buffers of an input held at most").range(2.0, 1e6).default(64).fixed())
+            .param(
+                Param::bool(
+                    "redeliver",
+                    "what is held when the process is killed comes again; connections cannot drop the oldest then, and are deeper than \
+                     `depth` by 2; one that is given a smaller depth makes it hold less",
+                )
+                .default(false)
+                .fixed(),
+            )
     }
 
     fn new(params: &Params) -> Result<Self> {
@@ -98,6 +109,13 @@ blocks.lines = { type = "print" }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
         self.inputs.start(io)?;
+        let depths = vec![Some(io.param::<u32>("depth").into()); self.inputs.inputs.len()];
+        let ports = self.inputs.inputs.iter().zip(&depths).enumerate().map(|(port, (input, depth))| {
+            PortConfig { depth: input.depth(*depth), ..self.aligner.port_config(port).clone() }
+        });
+        let config = Config { ports: ports.collect(), ..Config::of(1, PortConfig::default()) };
+        self.aligner.reconfigure(config);
+        self.inputs.note_limits(io, &depths);
         self.columns = self.inputs.inputs[0].columns;
         self.last = LastStamp::of(io, "out");
         let description = io.format("in").map_or_else(String::new, |format| format.description.clone());
@@ -154,6 +172,18 @@ blocks.lines = { type = "print" }
                 return Err(self.inputs.wait(io, &self.aligner)?);
             }
         }
+    }
+
+    fn call(&mut self, name: &str, _: Json, io: &mut Io) -> Result<Json> {
+        if name != "reset" {
+            return Err(Error::Refused(format!(
+                "block `{}` has no call `{name}`; it has `reset`",
+                io.block()
+            )));
+        }
+        let dropped = self.inputs.reset(io, &mut self.aligner);
+        self.last.forget(io);
+        Ok(json!({ "dropped": dropped }))
     }
 
     fn finish(&mut self, io: &mut Io) -> WorkResult {

@@ -35,6 +35,14 @@ impl LastStamp {
         self.is_catching_up
     }
 
+    /// A new epoch begins: stamps may begin anywhere, also for a successor.
+    pub(super) fn forget(&mut self, io: &Io) {
+        (self.last_ns, self.is_catching_up) = (i64::MIN, false);
+        if let Some(last) = self.sent.checked_sub(1) {
+            io.statistics.leave_stamp(last, self.last_ns);
+        }
+    }
+
     /// The stamp itself, or the last one if it is earlier than that.
     pub(super) fn at_least(&self, stamp_ns: i64) -> i64 {
         stamp_ns.max(self.last_ns)

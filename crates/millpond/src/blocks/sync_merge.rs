@@ -3,7 +3,7 @@
 use self::engine::{Engine, with_engine};
 use self::row::{Found, Stamp, Values};
 use super::last_stamp::LastStamp;
-use super::timed_inputs::{TimedInputs, for_each_input, timed_ports, with_timed_inputs};
+use super::timed_inputs::{BESIDE_HELD, TimedInputs, each, for_each_input, timed_ports, with_timed_inputs};
 use crate::align::Poll;
 use crate::prelude::*;
 use crate::stream::Description;
@@ -51,7 +51,8 @@ impl Block for SyncMerge {
                  The inputs' columns stand side by side, or, with `concatenate`, each input is a row of a buffer of \
                  [inputs, columns]. Started again after its process was killed, it goes on behind the last row: none comes twice. \
                  With `redeliver`, what it held comes again, so no row is lost either; without, it went with the process, and the \
-                 first values may be missing.",
+                 first values may be missing. The call BLOCK/reset begins a new epoch, after a clock was set back or a log has begun anew: what \
+                 is held is dropped, and stamps may begin anywhere.",
             )
             .example(
                 r#"
@@ -66,12 +67,12 @@ blocks.lines = { type = "print" }
                 Port::new("out", "rows of all columns, NaN where a value is missing")
                     .dtypes([DType::F64]),
             );
-        with_timed_inputs(spec, timed_ports().redelivers_if("redeliver"))
+        with_timed_inputs(spec, timed_ports().redelivers_if("redeliver").holds("depth", BESIDE_HELD))
             .param(
                 Param::bool(
                     "redeliver",
-                    "what is held when the process is killed comes again; connections cannot drop the oldest then, and have to be deeper \
-                     than `depth` by 2, or it holds less",
+                    "what is held when the process is killed comes again; connections cannot drop the oldest then, and are deeper than \
+                     `depth` by 2; one that is given a smaller depth makes it hold less",
                 )
                 .default(false)
                 .fixed(),
@@ -254,6 +255,18 @@ blocks.lines = { type = "print" }
         Ok(())
     }
 
+    fn call(&mut self, name: &str, _: Json, io: &mut Io) -> Result<Json> {
+        if name != "reset" {
+            return Err(Error::Refused(format!(
+                "block `{}` has no call `{name}`; it has `reset`",
+                io.block()
+            )));
+        }
+        let dropped = with_engine!(&mut self.engine, aligner => self.inputs.reset(io, aligner));
+        self.last.forget(io);
+        Ok(json!({ "dropped": dropped }))
+    }
+
     fn finish(&mut self, io: &mut Io) -> WorkResult {
         with_engine!(&self.engine, aligner => self.inputs.note(io, aligner));
         Ok(())
@@ -264,7 +277,8 @@ impl SyncMerge {
     /// Follows the parameters that can be set while it runs.
     fn reconfigure(&mut self, io: &Io) {
         let params = &io.params;
-        self.inputs.note_limits(io);
+        let depths = each(&io.params, "depth", self.inputs.inputs.len());
+        self.inputs.note_limits(io, &depths);
         let config = engine::config(&mut self.inputs, params);
         with_engine!(&mut self.engine, aligner => aligner.reconfigure(config));
         if let Engine::Approximate(aligner) = &mut self.engine {

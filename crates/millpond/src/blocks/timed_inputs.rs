@@ -12,7 +12,7 @@ mod advice;
 /// How long a full input waits before the user is told.
 const STALL_TOLD_AFTER: Duration = Duration::from_secs(2);
 /// Buffers of an input that are neither in the aligner nor waiting: the one it found no room for, and the one in the present row.
-const BESIDE_HELD: u32 = 2;
+pub(super) const BESIDE_HELD: u32 = 2;
 /// Buffers taken at a time.
 const BATCH: usize = 64;
 const OVERFLOWS: &[&str] = &["sync", "async", "hybrid"];
@@ -46,6 +46,8 @@ pub(super) struct TimedInput {
     /// A buffer that found the aligner full.
     refused: Option<(i64, Buffer)>,
     has_ended: bool,
+    /// How far the stream had come when a new epoch began.
+    stale_bound: Option<Timestamp>,
 }
 
 /// A parameter with a number for all inputs, or one for each.
@@ -148,6 +150,7 @@ impl TimedInputs {
             holds_at_most: None,
             refused: None,
             has_ended: false,
+            stale_bound: None,
         };
         let inputs = inputs.into_iter().map(input).collect();
         Self {
@@ -195,11 +198,10 @@ impl TimedInputs {
     }
 
     /// Tells the user of inputs that hold less than they were allowed to.
-    pub(super) fn note_limits(&self, io: &Io) {
-        let depths = each(&io.params, "depth", self.inputs.len());
+    pub(super) fn note_limits(&self, io: &Io, depths: &[Option<f64>]) {
         for (input, depth) in self.inputs.iter().zip(depths) {
             let Some((most, depth)) =
-                input.holds_at_most.zip(depth).filter(|(most, depth)| *depth > *most as f64)
+                input.holds_at_most.zip(*depth).filter(|(most, depth)| *depth > *most as f64)
             else {
                 continue;
             };
@@ -210,6 +212,21 @@ impl TimedInputs {
                 depth + f64::from(BESIDE_HELD)
             ));
         }
+    }
+
+    /// Begins a new epoch: what is held is dropped, and stamps may begin anywhere. Returns how many buffers that were.
+    pub(super) fn reset<P: Policy<Buffer>>(&mut self, io: &mut Io, aligner: &mut Aligner<Buffer, P>) -> u64 {
+        let mut dropped = 0;
+        for (port, input) in self.inputs.iter_mut().enumerate() {
+            dropped += aligner.held(port) as u64 + u64::from(input.refused.take().is_some());
+            // Promises never go back: what was promised of the old epoch says nothing of the new one.
+            input.stale_bound = io.bound(&input.name).or(input.stale_bound);
+            input.has_ended = false;
+        }
+        aligner.reset();
+        (self.kind, self.stall) = (None, None);
+        self.advice.forget();
+        dropped
     }
 
     /// Tells the aligner the time, if that matters.
@@ -302,7 +319,11 @@ impl TimedInputs {
         if input.stamp_on_arrival || input.refused.is_some() {
             return false;
         }
-        let Some(bound) = io.bound(&input.name) else { return false };
+        let Some(bound) =
+            io.bound(&input.name).filter(|bound| input.stale_bound.is_none_or(|stale| *bound > stale))
+        else {
+            return false;
+        };
         let is_absolute = |stamp: Timestamp| matches!(stamp, Timestamp::Absolute(_));
         // Before anything has come, it says what kind of stamps there are; one of another kind is no help.
         let kind = *self.kind.get_or_insert(bound);
@@ -415,7 +436,7 @@ impl TimedInputs {
 
 impl TimedInput {
     /// How many buffers the aligner may hold.
-    fn depth(&self, asked: Option<f64>) -> usize {
+    pub(super) fn depth(&self, asked: Option<f64>) -> usize {
         (asked.unwrap_or(64.0).max(2.0) as usize).min(self.holds_at_most.unwrap_or(usize::MAX))
     }
 

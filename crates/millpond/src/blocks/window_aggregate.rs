@@ -67,7 +67,8 @@ impl Block for WindowAggregate {
                  its time range is its window, and with `mark_late` a last column says by how much the window starts before \
                  the stamp. Started again after its process \
                  was killed, it goes on behind the last window that was sent; what it had collected of the next ones went with \
-                 the process.",
+                 the process. The call BLOCK/reset begins a new epoch, after a clock was set back or a log has begun anew: what it has \
+                 collected is dropped, and stamps may begin anywhere.",
             )
             .example(
                 r#"
@@ -198,6 +199,18 @@ blocks.lines = { type = "print" }
         let lateness_ns = ns(io.param("lateness_ms"));
         self.aligner.change_policy(|window| window.set_lateness_ns(lateness_ns));
         Ok(())
+    }
+
+    fn call(&mut self, name: &str, _: Json, io: &mut Io) -> Result<Json> {
+        if name != "reset" {
+            return Err(Error::Refused(format!(
+                "block `{}` has no call `{name}`; it has `reset`",
+                io.block()
+            )));
+        }
+        let dropped = self.inputs.reset(io, &mut self.aligner);
+        self.last.forget(io);
+        Ok(json!({ "dropped": dropped }))
     }
 
     fn finish(&mut self, io: &mut Io) -> WorkResult {

@@ -246,3 +246,33 @@ fn receivers_learn_how_far_the_rows_have_come() {
     ["a", "b"].iter().for_each(|input| bench.advance(input, Timestamp::Absolute(500 * MS)));
     assert!(told(&mut bench).is_none_or(|ms| ms <= 20));
 }
+
+#[test]
+fn a_new_epoch_begins_anywhere() {
+    let mut bench = bench(&[]);
+    let stamp = |bench: &mut Bench| rows(bench).into_iter().map(|(ms, _)| ms).collect::<Vec<_>>();
+    let push = |bench: &mut Bench, ms: i64| {
+        bench.push_at("a", ms * MS, &[0.0, 0.0]).unwrap();
+        bench.push_at("b", ms * MS, &[0.0]).unwrap();
+    };
+    push(&mut bench, 1000);
+    assert_eq!(stamp(&mut bench), [1000]);
+    bench.push_at("a", 1010 * MS, &[0.0, 0.0]).unwrap();
+    ["a", "b"].iter().for_each(|input| bench.advance(input, Timestamp::Absolute(1005 * MS)));
+    push(&mut bench, 5);
+    assert_eq!(stamp(&mut bench), [0i64; 0], "it is late");
+    assert_eq!(bench.call("reset", json!(null)).unwrap(), json!({ "dropped": 1 }));
+    // What was promised of the old epoch is no promise of the new one, nor do its rows keep those of the new one from going back.
+    push(&mut bench, 7);
+    push(&mut bench, 8);
+    assert_eq!(stamp(&mut bench), [7, 8]);
+    // A promise beyond all of the old epoch can only be of the new one.
+    bench.push_at("a", 2000 * MS, &[0.0, 0.0]).unwrap();
+    bench.advance("b", Timestamp::Absolute(2500 * MS));
+    push(&mut bench, 2600);
+    assert_eq!(stamp(&mut bench), [2600]);
+    assert_eq!(
+        bench.call("begin", json!(null)).unwrap_err().to_string(),
+        "block `block` has no call `begin`; it has `reset`"
+    );
+}
