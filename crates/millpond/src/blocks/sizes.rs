@@ -137,3 +137,159 @@ fn streams_of_anything_but_numbers_are_refused() {
         assert!(refusal.contains("bytes") && refusal.contains("f32"), "{}: {refusal}", case.name);
     }
 }
+
+/// A block with several ports, or none on one side, and what all of its outputs carry by definition. Input number `i` gets the
+/// samples plus `i`.
+struct Joined {
+    name: &'static str,
+    params: Vec<(&'static str, Value)>,
+    inputs: &'static [&'static str],
+    outputs: &'static [&'static str],
+    definition: fn(&[f64]) -> Vec<Vec<f64>>,
+}
+
+fn joined() -> Vec<Joined> {
+    let names = |names: &[&str]| Value::from(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    let (a_b, two) = (|| names(&["a", "b"]), &["a", "b"]);
+    let sum = |x: &[f64]| vec![x.iter().map(|x| x + (x + 1.0)).collect()];
+    let product = |x: &[f64]| vec![x.iter().map(|x| x * (x + 1.0)).collect()];
+    let alternating = |x: &[f64]| vec![x.iter().flat_map(|x| [*x, x + 1.0]).collect()];
+    let same = |x: &[f64]| vec![x.to_vec()];
+    let case =
+        |name, params, inputs, outputs, definition| Joined { name, params, inputs, outputs, definition };
+    vec![
+        case("add", vec![("inputs", a_b())], two, &["out"], sum),
+        case("multiply", vec![("inputs", a_b())], two, &["out"], product),
+        case("interleave", vec![("inputs", a_b())], two, &["out"], alternating),
+        case("selector", vec![("inputs", a_b()), ("select", "b".into())], two, &["out"], |x| {
+            vec![x.iter().map(|x| x + 1.0).collect()]
+        }),
+        case("tee", vec![("outputs", a_b())], &["in"], two, |x| vec![x.to_vec(), x.to_vec()]),
+        case("router", vec![("outputs", a_b()), ("select", "b".into())], &["in"], two, |x| {
+            vec![vec![], x.to_vec()]
+        }),
+        case("deinterleave", vec![("outputs", names(&["a"]))], &["in"], &["a"], same),
+        case("throttle", vec![("rate_hz", 1e12.into())], &["in"], &["out"], same),
+        case("restamp", vec![("delay_ms", 1000.0.into())], &["in"], &["out"], same),
+        case("exec", vec![("command", "cat".into()), ("dtype", "f64".into())], &["in"], &["out"], same),
+        case("null-sink", vec![], &["in"], &[], |_| vec![]),
+        case("decimate", vec![("factor", 3.into())], &["in"], &["out"], |x| {
+            vec![convolved(&low_pass(3), x).into_iter().step_by(3).collect()]
+        }),
+    ]
+}
+
+/// A windowed sinc of 20 x factor + 1 taps with a Hamming window, whose sum is 1.
+fn low_pass(factor: usize) -> Vec<f64> {
+    let half = 10.0 * factor as f64;
+    let tap = |i: usize| {
+        let t = (i as f64 - half) / factor as f64;
+        let sinc = if t == 0.0 { 1.0 } else { (PI * t).sin() / (PI * t) };
+        sinc * (0.54 - 0.46 * (PI * i as f64 / half).cos())
+    };
+    let taps: Vec<f64> = (0..=20 * factor).map(tap).collect();
+    let sum: f64 = taps.iter().sum();
+    taps.iter().map(|tap| tap / sum).collect()
+}
+
+fn run_joined(case: &Joined, x: &[f64], chunk: usize) -> crate::Result<Vec<Vec<f64>>> {
+    let catalog = crate::Catalog::builtin();
+    let mut bench = Bench::of_type(catalog.find(case.name)?, &case.params)?;
+    let mut out = vec![Vec::new(); case.outputs.len()];
+    let mut take = |bench: &mut Bench| -> crate::Result<()> {
+        bench.run()?;
+        for (name, out) in case.outputs.iter().zip(&mut out) {
+            out.extend(bench.pull_all::<f64>(name)?);
+        }
+        Ok(())
+    };
+    // An empty stream has a format all the same.
+    for (at, part) in x.chunks(chunk).enumerate().chain(x.is_empty().then_some((0, x))) {
+        for (i, input) in case.inputs.iter().enumerate() {
+            let part: Vec<f64> = part.iter().map(|x| x + i as f64).collect();
+            bench.push_frames(input, (at * chunk) as i64, 1, &part)?;
+        }
+        take(&mut bench)?;
+    }
+    case.inputs.iter().for_each(|input| bench.end(input));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while !bench.has_ended() {
+        assert!(std::time::Instant::now() < deadline, "{}: does not end", case.name);
+        take(&mut bench)?;
+    }
+    take(&mut bench)?;
+    Ok(out)
+}
+
+#[test]
+fn several_streams_of_any_length_in_buffers_of_any_size() {
+    for case in joined() {
+        for (length, chunk) in [(0, 7), (1, 7), (7, 3), (64, 64), (5001, 1000), (5001, 5001)] {
+            let x: Vec<f64> = (0..length).map(|i| (i * 7919 % 2001) as f64 / 1000.0 - 1.0).collect();
+            let context = format!("{}, {length} samples in buffers of {chunk}", case.name);
+            let found = run_joined(&case, &x, chunk).unwrap_or_else(|error| panic!("{context}: {error}"));
+            let expected = (case.definition)(&x);
+            assert_eq!(found.len(), expected.len(), "{context}");
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_eq!(found.len(), expected.len(), "{context}");
+                let differs =
+                    found.iter().zip(expected).position(|(found, expected)| (found - expected).abs() > 1e-12);
+                assert_eq!(differs, None, "{context}");
+            }
+        }
+    }
+}
+
+/// Types that are held against their definition elsewhere, as their streams are no samples or do not stay within the program.
+const ELSEWHERE: [(&str, &str); 29] = [
+    ("signal", "waveforms of scipy, any chunks: signal.rs"),
+    ("resampler", "sines of any frequency, pieces of any size, exact lengths: resampler.rs"),
+    ("correlate", "coefficients of the definition, any chunks: correlate.rs"),
+    ("async-merge", "rows of stamped values: async_merge.rs"),
+    (
+        "sync-merge",
+        "rows by each policy: sync_merge/tests.rs, and against oracles in millpond-cli/tests/alignment.rs",
+    ),
+    ("window-aggregate", "statistics by their definition: window_aggregate.rs"),
+    ("interpolate", "values on a line: interpolate.rs"),
+    ("file-source", "items of every size, empty files: file_source.rs"),
+    ("file-sink", "items of every size: file_sink.rs"),
+    ("csv-source", "known tables: csv_source.rs"),
+    ("csv-sink", "known tables, empty ones: csv_sink.rs"),
+    ("wav-source", "every format and 0, 1, odd and many frames, bit by bit: millpond-cli/tests/run.rs"),
+    ("wav-sink", "every format and 0, 1, odd and many frames, bit by bit: millpond-cli/tests/run.rs"),
+    ("stdin-source", "a real pipe: millpond-cli/tests/programs.rs"),
+    ("stdout-sink", "a real pipe: millpond-cli/tests/programs.rs"),
+    ("tcp-source", "a real socket: tcp_source.rs"),
+    ("tcp-sink", "a real socket: tcp_sink.rs"),
+    ("udp-source", "real datagrams, empty and odd ones: udp_source.rs"),
+    ("udp-sink", "real datagrams: udp_sink.rs"),
+    ("exec-source", "a real program: exec_source.rs"),
+    ("exec-sink", "a real program: exec_sink.rs"),
+    ("print", "known lines: print.rs"),
+    ("rate-probe", "passes everything and counts by the clock, for which it waits: rate_probe.rs"),
+    ("strobe", "known messages: strobe.rs"),
+    ("message-debug", "known messages: message_debug.rs"),
+    ("null-source", "as many zeros as asked for: null_source.rs"),
+    ("proc-cpu", "a known /proc/stat and this machine's: proc_cpu.rs"),
+    ("proc-memory", "a known /proc/meminfo and this machine's: proc_memory.rs"),
+    ("proc-network", "a known /proc/net/dev and this machine's: proc_network.rs"),
+];
+
+#[test]
+fn every_type_is_held_against_its_definition() {
+    let here: Vec<&str> =
+        cases().iter().map(|case| case.name).chain(joined().iter().map(|case| case.name)).collect();
+    let catalog = crate::Catalog::builtin();
+    for name in catalog.iter().map(|known| known.spec().name()) {
+        let elsewhere = ELSEWHERE.iter().any(|(known, _)| *known == name);
+        assert!(
+            here.contains(&name) != elsewhere,
+            "`{name}`: expected a definition in sizes.rs, or else where it is tested, found {}",
+            if elsewhere { "both" } else { "neither" }
+        );
+    }
+    for (name, reason) in ELSEWHERE {
+        assert!(catalog.find(name).is_ok() && reason.contains(".rs"), "`{name}`: {reason}");
+    }
+}
