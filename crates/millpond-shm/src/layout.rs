@@ -12,7 +12,7 @@ use std::mem::{align_of, offset_of, size_of};
 /// First word of a pond's control segment.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"MILLPOND");
 /// Raised when the meaning of a field changes without its place changing.
-pub(crate) const LAYOUT_VERSION: u32 = 2;
+pub(crate) const LAYOUT_VERSION: u32 = 3;
 
 /// Processes at a time; slot 0 means nobody.
 pub const MAX_PROCESSES: usize = 254;
@@ -235,7 +235,8 @@ shared! {
     struct WaiterSlot: size 128, align 128 {
         /// The futex; raised by whoever wakes the party.
         bell: AtomicU32,
-        /// 1: it sleeps, or is about to. The party.
+        /// How often it was announced that somebody sleeps, times 4; plus 1: somebody does, or is about to; plus 2: was rung since. The party;
+        /// who rings.
         asleep: AtomicU32,
         /// Process slot of the party; 0: entry unused. Lock holder.
         owner: AtomicU32,

@@ -57,6 +57,7 @@ mod control;
 mod error;
 #[cfg(not(loom))]
 pub mod floor;
+#[cfg(not(loom))]
 mod following;
 #[cfg(not(loom))]
 mod input;

@@ -5,6 +5,7 @@
 //! says why for each pair.
 
 use crate::control::{EXCLUSIVE, PROCESS_DEAD, PROCESS_FREE, PROCESS_JOINING, SHARED};
+use crate::doorbell::Doorbell;
 use crate::error::Result;
 use crate::lane::Lane;
 use crate::layout::{LaneRecord, MAX_CONSUMERS, MAX_SHARES, MAX_WAITERS, Process};
@@ -319,7 +320,7 @@ impl Registry<'_> {
             if let Some(waiter) = self.pond.control.waiter(index)
                 && waiter.owner.load(Ordering::Relaxed) == dead
             {
-                waiter.asleep.store(0, Ordering::Relaxed);
+                Doorbell { bell: &waiter.bell, asleep: &waiter.asleep }.forget_sleepers();
                 crash_point!(RecoverWaiterWoken);
                 waiter.owner.store(0, Ordering::Release);
                 crash_point!(RecoverWaiterFreed);

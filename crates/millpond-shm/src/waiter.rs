@@ -3,11 +3,11 @@
 //! How a party sleeps and is woken without missing anything is the module `doorbell`; here it meets the kernel: the futex, the
 //! fence (only the compiler's on the ringing side where there is `membarrier`: the sleeper pays for both), spinning, timeouts.
 
-use crate::attachment::{Belonging, Session};
+use crate::attachment::{Attachment, Belonging, Session};
 use crate::doorbell::{Doorbell, Sleepers};
 use crate::error::{Context, Error, Result};
 use crate::layout::MAX_WAITERS;
-use crate::sync::{AtomicU32, Ordering, private};
+use crate::sync::{Ordering, private};
 use crate::sys::{futex, time};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fd::OwnedFd;
@@ -55,7 +55,7 @@ struct Shared {
     session: Arc<Session>,
     index: u32,
     wait: Wait,
-    sleepers: Sleepers,
+    sleepers: Arc<Sleepers>,
     carrier: Mutex<Option<Carrier>>,
     spin_ns: private::AtomicU32,
     no_spin_before_ns: private::AtomicU64,
@@ -78,7 +78,7 @@ impl Waiter {
                 advice: "let ports of one thread share a waiter",
             });
         };
-        slot.asleep.store(0, Ordering::Relaxed);
+        Doorbell { bell: &slot.bell, asleep: &slot.asleep }.forget_sleepers();
         crash_point!(WaiterReset);
         slot.owner.store(session.me.into(), Ordering::Release);
         drop(registry);
@@ -86,7 +86,7 @@ impl Waiter {
             session: Arc::clone(session),
             index,
             wait,
-            sleepers: Sleepers::default(),
+            sleepers: Arc::default(),
             carrier: Mutex::new(None),
             spin_ns: private::AtomicU32::new(MAX_SPIN_NS),
             no_spin_before_ns: private::AtomicU64::new(0),
@@ -189,17 +189,21 @@ impl Rings {
     }
 
     /// Makes every descriptor readable after each ring. Sleeps until there is one, and for ever if nobody rings.
-    fn carry(&self, bell: &AtomicU32, mut seen: u32) {
+    fn carry(&self, pond: &Attachment, doorbell: Doorbell<'_>, sleepers: &Sleepers, mut seen: u32) {
+        let mut is_fenced = true;
         loop {
-            futex::wait(bell, seen, None);
+            futex::wait(doorbell.bell, seen, (!is_fenced).then_some(UNFENCED));
             // The bell first: whoever sees the ring that follows `over` sees `over`, and the next wait does not sleep on that ring. The
             // other way round, the last ring could be taken for one to carry over, and nobody would ring again.
-            let now = bell.load(Ordering::Acquire);
+            let now = doorbell.bell.load(Ordering::Acquire);
             if self.over.load(private::Ordering::Acquire) {
                 return;
             }
-            if now != seen {
+            if now != seen || !is_fenced {
                 seen = now;
+                // Before the descriptors: whoever serves the ports afterwards sees all that nobody rang for again.
+                doorbell.announce_again(sleepers);
+                is_fenced = pond.heavy_fence();
                 for fd in &*self.fds.lock().unwrap_or_else(PoisonError::into_inner) {
                     let _ = rustix::io::write(fd, &1u64.to_ne_bytes()); // full: readable already
                 }
@@ -306,7 +310,7 @@ impl Shared {
         let pond = self.session.attachment();
         let index = self.index;
         let rings = Arc::new(Rings { fds: Mutex::new(vec![fd]), over: private::AtomicBool::new(false) });
-        let carried = Arc::clone(&rings);
+        let (carried, sleepers) = (Arc::clone(&rings), Arc::clone(&self.sleepers));
         let doorbell = pond.control.doorbell(index).ok_or(Error::Forked)?;
         let seen = doorbell.announce(&self.sleepers);
         if !self.session.heavy_fence() {
@@ -320,7 +324,7 @@ impl Shared {
         let thread = std::thread::Builder::new()
             .name("millpond-bell".to_owned())
             .stack_size(128 * 1024)
-            .spawn(move || carried.carry(doorbell.bell, seen))
+            .spawn(move || carried.carry(pond, doorbell, &sleepers, seen))
             .doing(|| "start the thread behind an event descriptor".to_owned());
         if thread.is_err() {
             doorbell.withdraw(&self.sleepers);

@@ -36,13 +36,16 @@ impl Party {
     /// As `Waiter::wait` does, without spinning and without a timeout.
     fn wait(&self, reached: &Reached, ready: impl Fn() -> bool) {
         while !ready() {
-            self.doorbell().sleep(&self.sleepers, heavy_fence, &ready, |bell, rung| {
-                let bucket = self.futex.bucket.lock().unwrap();
-                if bell.load(Ordering::Relaxed) == rung {
-                    reached.here();
-                    drop(self.futex.sleepers.wait(bucket).unwrap());
-                }
-            });
+            self.doorbell()
+                .sleep(&self.sleepers, heavy_fence, &ready, |_, rung| self.futex_wait(rung, reached));
+        }
+    }
+
+    fn futex_wait(&self, rung: u32, reached: &Reached) {
+        let bucket = self.futex.bucket.lock().unwrap();
+        if self.bell.load(Ordering::Relaxed) == rung {
+            reached.here();
+            drop(self.futex.sleepers.wait(bucket).unwrap());
         }
     }
 
@@ -184,6 +187,67 @@ fn one_sleeper_on_two_lanes() {
         }
         for producer in producers {
             producer.join().unwrap();
+        }
+    });
+}
+
+/// One that is told twice, by two who do not know of each other: the second need not ring if the first has. What it published is
+/// seen nevertheless before the party sleeps again.
+#[test]
+fn a_ring_that_another_one_spared_is_not_missed() {
+    explore_fences(Some(3), |reached| {
+        let words = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+        let party = Arc::new(Party::new());
+        let tellers: Vec<_> = (0..2)
+            .map(|i| {
+                let (words, party) = (Arc::clone(&words), Arc::clone(&party));
+                thread::spawn(move || {
+                    words[i].store(1, Ordering::Release);
+                    party.tell();
+                })
+            })
+            .collect();
+        for word in &*words {
+            party.wait(reached, || word.load(Ordering::Acquire) != 0);
+        }
+        for teller in tellers {
+            teller.join().unwrap();
+        }
+    });
+}
+
+/// The thread behind an event descriptor stays announced, and looks (here for whoever has the descriptor) after it has announced itself
+/// anew.
+#[test]
+fn who_stays_announced_misses_nothing() {
+    explore_fences(Some(3), |reached| {
+        let words = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
+        let party = Arc::new(Party::new());
+        let tellers: Vec<_> = (0..2)
+            .map(|i| {
+                let (words, party) = (Arc::clone(&words), Arc::clone(&party));
+                thread::spawn(move || {
+                    words[i].store(1, Ordering::Release);
+                    party.tell();
+                })
+            })
+            .collect();
+        let all = || words.iter().all(|word| word.load(Ordering::Acquire) != 0);
+        let mut seen = party.doorbell().announce(&party.sleepers);
+        heavy_fence();
+        let mut found = all();
+        while !found {
+            party.futex_wait(seen, reached);
+            let now = party.bell.load(Ordering::Acquire);
+            if now != seen {
+                seen = now;
+                party.doorbell().announce_again(&party.sleepers);
+                heavy_fence();
+                found = all();
+            }
+        }
+        for teller in tellers {
+            teller.join().unwrap();
         }
     });
 }

@@ -2,6 +2,7 @@
 
 use crate::attachment::Belonging;
 use crate::control::{ATTACHED, DIED, EXCLUSIVE, LANE_ACTIVE, LEFT, SHARED, change_presence, set_presence};
+use crate::doorbell::Doorbell;
 use crate::error::{Error, Result};
 use crate::layout::{LaneRecord, MAX_CONSUMERS, PortRecord};
 use crate::ports::Policy;
@@ -145,7 +146,7 @@ impl Registry<'_> {
             Belonging::Mailbox(index) => self.leave_mailbox(index),
             Belonging::Waiter(index) => {
                 let Some(waiter) = self.pond.control.waiter(index) else { return };
-                waiter.asleep.store(0, Ordering::Relaxed);
+                Doorbell { bell: &waiter.bell, asleep: &waiter.asleep }.forget_sleepers();
                 crash_point!(WaiterWoken);
                 waiter.owner.store(0, Ordering::Release);
             }
