@@ -189,3 +189,24 @@ fn a_full_disk_fails_one_sink_and_harms_no_other() {
         assert!(whole.starts_with(&written) && written.len() % 4000 == 0, "{sink}: {} bytes", written.len());
     }
 }
+
+#[test]
+fn a_wav_file_on_a_full_disk_has_a_header_that_fits() {
+    let directory = Directory::new();
+    std::fs::create_dir(directory.path("full")).expect("a directory");
+    // The disk is gone with its mount namespace.
+    let script = "mount -t tmpfs -o size=1m tmpfs full && \"$0\" run 'signal duration_s=60 ! wav-sink path=full/a.wav'; cp full/a.wav .";
+    let output = std::process::Command::new("unshare")
+        .args(["--map-root-user", "--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_millpond")])
+        .current_dir(directory.path(""))
+        .env("MILLPOND_RUNTIME_DIR", directory.path("ponds"))
+        .output()
+        .expect("unshare");
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    assert!(said.contains("No space left on device"), "{said}");
+    assert!(said.contains("(in hand of a killed receiver)"), "what could not be written is counted: {said}");
+    let size = std::fs::metadata(directory.path("a.wav")).expect("the file").len();
+    let samples = hound::WavReader::open(directory.path("a.wav")).expect("a WAV file").len();
+    assert!(size > 1 << 19, "{size} bytes: {said}");
+    assert_eq!(size, u64::from(samples) * 4 + 68, "{said}");
+}

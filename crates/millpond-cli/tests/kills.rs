@@ -101,6 +101,43 @@ fn a_csv_sink_goes_on_behind_its_last_whole_row() {
     assert_in_order(&numbers);
 }
 
+/// Of what a sink has taken, nothing but what was in its hands at a kill may be missing; and that is counted.
+#[track_caller]
+fn assert_only_lost_in_hand(end: &End, arrived: u64) {
+    let taken = end.count_of("pace.out -> file.in", 1);
+    let lost: u64 = end
+        .stdout
+        .lines()
+        .filter_map(|line| line.split_once(" (in hand of a killed receiver)")?.0.split_whitespace().last())
+        .map(|count| count.parse::<u64>().expect("a count"))
+        .sum();
+    // What was in hand may have been written before the kill.
+    assert!(arrived <= taken && taken <= arrived + lost, "{arrived} of {taken}, {lost} lost: {end}");
+    assert!(lost <= KILLS as u64, "{end}");
+}
+
+#[test]
+fn a_wav_sink_goes_on_behind_its_last_whole_frame() {
+    let directory = Directory::new();
+    let numbers: Vec<u8> = (0..12_000_000u32).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(directory.path("in.u32"), numbers).expect("a file");
+    let sink = "connect = [\"numbers -> pace -> file\"]\nblocks.file = { type = \"wav-sink\", path = \"out.wav\" }\n";
+    let mut run = start(directory, &format!("{sink}{}", PACED.replace("\"u32\"", "\"i32\"")));
+    kill_while_it_flows(&mut run, "file", |run| run.size("out.wav"));
+    let end = end(run);
+    let mut reader = hound::WavReader::open(end.path("out.wav")).expect("a WAV file");
+    let samples: Vec<u32> = reader.samples::<i32>().map(|sample| sample.expect("a sample") as u32).collect();
+    assert_in_order(&samples);
+    assert_eq!(
+        end.bytes("out.wav").len() - samples.len() * 4,
+        68,
+        "the header, and nothing behind the samples"
+    );
+    let mut whole: Vec<u32> = samples.iter().map(|sample| sample / 8).collect();
+    whole.dedup();
+    assert_only_lost_in_hand(&end, whole.len() as u64);
+}
+
 #[test]
 fn a_csv_source_goes_on_with_the_next_row() {
     let directory = Directory::new();
@@ -148,6 +185,39 @@ blocks.program = { type = "exec-sink", command = "cat >> out.u32" }
     let mut words = words(&end(run).bytes("out.u32"));
     words.sort_unstable();
     assert_in_order(&words);
+}
+
+#[test]
+fn a_program_is_killed_with_its_block() {
+    const SOURCE: &str = r#"connect = ["program -> nothing"]
+blocks.nothing = { type = "null-sink" }
+blocks.program = { type = "exec-source", dtype = "u8", "#;
+    const MIDDLE: &str = r#"connect = ["numbers -> program -> nothing"]
+blocks.numbers = { type = "null-source" }
+blocks.nothing = { type = "null-sink" }
+blocks.program = { type = "exec", dtype = "u8", "#;
+    const SINK: &str = r#"connect = ["numbers -> program"]
+blocks.numbers = { type = "null-source" }
+blocks.program = { type = "exec-sink", "#;
+    for pipeline in [SOURCE, MIDDLE, SINK] {
+        let command = "sleep 1000 & echo $$ $! >> pids; wait; wait";
+        let mut run = start(Directory::new(), &format!("{pipeline}command = \"{command}\" }}\n"));
+        let pids = |run: &Pipeline, starts: usize| -> Vec<i32> {
+            wait_until("the program has told its pids", || run.read("pids").lines().count() == starts);
+            run.read("pids").split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
+        };
+        let are_dead = |pids: &[i32]| !pids.iter().any(|&pid| pipeline::is_alive(pid));
+        let first = pids(&run, 1);
+        kill(run.pid_of("program"), Signal::KILL);
+        wait_until("the program has ended with its block", || are_dead(&first));
+        // Everybody at once.
+        let both = pids(&run, 2);
+        wait_until("it is the new process", || run.stdout().matches("program: process ").count() == 2);
+        kill(run.pid_of("program"), Signal::KILL);
+        run.signal(Signal::KILL);
+        run.wait_for_death();
+        wait_until("the program has ended with all others", || are_dead(&both));
+    }
 }
 
 #[test]

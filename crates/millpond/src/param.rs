@@ -3,6 +3,7 @@
 use std::fmt;
 
 use millpond_shm::DType;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::nearest::nearest;
@@ -21,6 +22,16 @@ pub struct Param {
     pub(crate) fixed: bool,
     /// Numbers: one for all, or one for each name in this parameter.
     pub(crate) for_each: Option<String>,
+    /// Text: the path of a file, and what the block does with it.
+    pub(crate) file: Option<FileUse>,
+}
+
+/// What a block does with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FileUse {
+    Reads,
+    Overwrites,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -62,8 +73,8 @@ pub enum Value {
 impl Param {
     fn new(name: &str, doc: &str, kind: Kind) -> Self {
         let (min, max) = (f64::NEG_INFINITY, f64::INFINITY);
-        let (unit, presence, fixed, for_each) = (String::new(), Presence::Required, false, None);
-        Self { name: name.into(), doc: doc.into(), kind, unit, presence, min, max, fixed, for_each }
+        let (unit, presence, fixed, for_each, file) = (String::new(), Presence::Required, false, None, None);
+        Self { name: name.into(), doc: doc.into(), kind, unit, presence, min, max, fixed, for_each, file }
     }
 
     /// Yes or no. `doc` says in a few words what the parameter means.
@@ -115,6 +126,12 @@ impl Param {
     /// The parameter may be left out; the block then reads it as `None`.
     pub fn optional(mut self) -> Self {
         self.presence = Presence::Optional;
+        self
+    }
+
+    /// The text is the path of a file.
+    pub(crate) fn file(mut self, file: FileUse) -> Self {
+        self.file = Some(file);
         self
     }
 

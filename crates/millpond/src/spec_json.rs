@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::catalog::Catalog;
-use crate::param::{Kind, Param, Presence, Value};
+use crate::param::{FileUse, Kind, Param, Presence, Value};
 use crate::spec::{Port, Spec};
 
 /// What `PROGRAM blocks --json` prints.
@@ -60,6 +60,9 @@ struct ParamJson {
     /// With `numbers`: one for all, or one for each name in this parameter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     for_each: Option<String>,
+    /// With `text`: it is the path of a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<FileUse>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     min: Option<f64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -205,6 +208,7 @@ impl From<&Param> for ParamJson {
             optional: matches!(param.presence, Presence::Optional),
             fixed: param.fixed,
             for_each: param.for_each.clone(),
+            file: param.file,
             min: param.min.is_finite().then_some(param.min),
             max: param.max.is_finite().then_some(param.max),
         }
@@ -236,6 +240,7 @@ impl TryFrom<ParamJson> for Param {
             for_each: json.for_each,
             min: json.min.unwrap_or(f64::NEG_INFINITY),
             max: json.max.unwrap_or(f64::INFINITY),
+            file: json.file,
         };
         if let Some(default) = json.default.filter(|default| !default.is_null()) {
             let expected = || {

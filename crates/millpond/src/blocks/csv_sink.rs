@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom};
 
 use super::files;
+use crate::param::FileUse;
 use crate::prelude::*;
 use crate::stream::{Description, columns};
 
@@ -30,7 +31,7 @@ blocks.table = { type = "csv-sink", path = "cpu.csv" }
 "#,
             )
             .input(Port::new("in", "rows of numbers: one a buffer, or [rows, columns]").dtypes(REAL))
-            .param(Param::text("path", "the file to write").fixed())
+            .param(Param::text("path", "the file to write").fixed().file(FileUse::Overwrites))
     }
 
     fn new(params: &Params) -> Result<Self> {
@@ -41,9 +42,11 @@ blocks.table = { type = "csv-sink", path = "cpu.csv" }
         let format = io.format("in").cloned().unwrap_or_default();
         self.columns = columns(&format).max(1);
         let again = io.starts() > 1;
-        let file = if again { open_behind_last_row(&self.path) } else { File::create(&self.path) };
         let failed = |error| files::cannot_write(&self.path, error);
-        let mut file = file.map_err(failed)?;
+        let mut file = match again {
+            true => open_behind_last_row(&self.path).map_err(failed)?,
+            false => files::create(&self.path)?,
+        };
         let is_new = file.stream_position().map_err(failed)? == 0;
         let writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(file);
         let writer = self.writer.insert(writer);
@@ -56,13 +59,11 @@ blocks.table = { type = "csv-sink", path = "cpu.csv" }
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        if io.try_peek("in")?.is_none() {
-            // Nothing to do for now: what is written so far survives even a kill.
-            self.flush()?;
-        }
-        let buffer = io.take("in")?;
         let rate_hz = io.format("in").and_then(|format| format.rate_hz);
-        self.write(&buffer, rate_hz)?;
+        // Taken when it is in the file, so that it survives a kill: what fails is counted as lost in hand.
+        self.write(io.peek("in")?, rate_hz)?;
+        self.flush()?;
+        io.take("in")?;
         Ok(())
     }
 

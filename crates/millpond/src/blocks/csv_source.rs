@@ -3,6 +3,7 @@
 use std::fs::File;
 
 use super::files;
+use crate::param::FileUse;
 use crate::prelude::*;
 use crate::stream::Description;
 
@@ -51,7 +52,7 @@ blocks.copy = { type = "csv-sink", path = "every-tenth.csv" }
 "#,
             )
             .output(Port::new("out", "rows: one a buffer, or [rows, columns]").dtypes([DType::F64]))
-            .param(Param::text("path", "the file to read").fixed())
+            .param(Param::text("path", "the file to read").fixed().file(FileUse::Reads))
             .param(Param::one_of("time", "what a first column `time` says", TIMES).default("absolute").fixed())
             .param(Param::int("rows", "rows in a buffer").default(1).range(1.0, 1e6).fixed())
             .param(

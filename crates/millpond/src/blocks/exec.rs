@@ -23,8 +23,8 @@ impl Block for Exec {
                 "The program gets the raw items of the stream, and what it writes is taken as items of `dtype`. When the input \
                  ends, the program's standard input is closed; the output ends when it closes its standard output. An exit \
                  status other than 0 is a failure of the block. What it writes to standard error is shown with the pipeline's \
-                 messages. If the block is killed, the program finds its pipes closed; started again, the block starts it \
-                 again, and what was inside is lost.",
+                 messages. If the block is killed, the program is killed with all that it has started; started again, the \
+                 block starts it again, and what was inside is lost.",
             )
             .example(
                 r#"

@@ -23,8 +23,9 @@ impl Block for ExecSink {
         let spec = Spec::new("exec-sink", "Runs a program and writes the items of a stream to its standard input")
             .details(
                 "At the end the program's standard input is closed, and the block waits for it; an exit status other than 0, or \
-                 input that it does not read, is a failure of the block. Its standard output is that of the pipeline. Started \
-                 again after a kill, the block starts it again, and what was inside is lost.",
+                 input that it does not read, is a failure of the block. Its standard output is that of the pipeline. If \
+                 the block is killed, the program's standard input ends, and 2 s later it is killed with all that it has started. \
+                 Started again after a kill, the block starts it again.",
             )
             .example(
                 r#"

@@ -16,8 +16,8 @@ impl Block for ExecSource {
         let spec = Spec::new("exec-source", "Runs a program and reads raw items from its standard output")
             .details(
                 "The stream ends when the program closes its standard output; an exit status other than 0 is a failure of the \
-                 block. When the block is stopped, the program is killed. Started again after a kill, the block starts it again \
-                 from its beginning.",
+                 block. When the block is stopped or killed, the program is killed with all that it has started. Started again \
+                 after a kill, the block starts it again from its beginning.",
             )
             .example(
                 r#"

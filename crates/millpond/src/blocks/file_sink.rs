@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 
 use super::files;
+use crate::param::FileUse;
 use crate::prelude::*;
 
 /// Writes raw items, one buffer after the other. Started again after its process was killed, it goes on behind the last complete
@@ -29,7 +30,7 @@ blocks.file = { type = "file-sink", path = "tone.f32" }
 "#,
             )
             .input(Port::new("in", "any stream"))
-            .param(Param::text("path", "the file to write").fixed())
+            .param(Param::text("path", "the file to write").fixed().file(FileUse::Overwrites))
     }
 
     fn new(params: &Params) -> Result<Self> {
@@ -40,10 +41,11 @@ blocks.file = { type = "file-sink", path = "tone.f32" }
         let frame_bytes = io
             .format("in")
             .map_or(1, |format| (crate::frames::channels(format) * format.dtype.size_bytes()).max(1) as u64);
+        if io.starts() <= 1 {
+            self.file = Some(files::create(&self.path)?);
+            return Ok(());
+        }
         let open = || {
-            if io.starts() <= 1 {
-                return File::create(&self.path);
-            }
             let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.path)?;
             let metadata = file.metadata()?;
             if metadata.is_file() {
@@ -58,11 +60,12 @@ blocks.file = { type = "file-sink", path = "tone.f32" }
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        let buffer = io.take("in")?;
-        if let Some(file) = &mut self.file {
-            file.write_all(buffer.as_bytes()).map_err(|error| files::cannot_write(&self.path, error))?;
-            self.written += buffer.len() as u64;
-        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        // Taken when it is written: what fails is counted as lost in hand.
+        let bytes = io.peek("in")?.as_bytes();
+        file.write_all(bytes).map_err(|error| files::cannot_write(&self.path, error))?;
+        self.written += bytes.len() as u64;
+        io.take("in")?;
         Ok(())
     }
 

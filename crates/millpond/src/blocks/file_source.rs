@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::files;
 use super::raw_stream::{ByteReader, RawFormat};
+use crate::param::FileUse;
 use crate::prelude::*;
 
 /// Reads a file of raw items from its beginning to its end. Started again after its process was killed, it goes on behind the last
@@ -30,7 +31,7 @@ blocks.file = { type = "wav-sink", path = "samples.wav" }
 "#,
             )
             .output(Port::new("out", "what is in the file").shape(["frames", "channels"]))
-            .param(Param::text("path", "the file to read").fixed());
+            .param(Param::text("path", "the file to read").fixed().file(FileUse::Reads));
         RawFormat::params(spec)
     }
 

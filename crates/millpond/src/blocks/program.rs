@@ -14,10 +14,20 @@ use crate::prelude::*;
 /// How often a program is looked at that has closed its output but not ended.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// A running program. When this is dropped the program is killed, with all that it has started, unless it has ended.
+/// What a program's guard runs: it waits for the end of its standard input, which is the end of the block's process even if that was killed, and
+/// then kills its process group: itself, the program, and what that has started. Signals that the program sends to its group are
+/// not meant for the guard.
+const GUARD: &str = "trap '' HUP INT TERM; read _; kill -KILL 0";
+/// The same for a program that only reads: its input has ended as well, so it gets a moment to finish what it was given.
+const PATIENT_GUARD: &str = "trap '' HUP INT TERM; read _; sleep 2; kill -KILL 0";
+
+/// A running program. When this is dropped the program is killed, with all that it has started, unless it has ended; also when the
+/// process dies in which this is.
 pub(super) struct Program {
     command: String,
     child: Child,
+    /// Leads the process group, so that its number is not given to others before both have ended.
+    guard: Child,
     ended: bool,
 }
 
@@ -30,14 +40,24 @@ impl Program {
     /// Starts `/bin/sh -c COMMAND`, with or without pipes to its input and from its output.
     pub(super) fn start(command: &str, input: bool, output: bool) -> Result<Self> {
         let pipe = |wanted: bool, other: Stdio| if wanted { Stdio::piped() } else { other };
+        let doing = || format!("run `{command}`");
+        let guard = Command::new("/bin/sh")
+            .args(["-c", if input && !output { PATIENT_GUARD } else { GUARD }])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .context(doing)?;
+        let group = i32::try_from(guard.id()).map_err(std::io::Error::other).context(doing)?;
         let child = Command::new("/bin/sh")
             .args(["-c", command])
             .stdin(pipe(input, Stdio::null()))
             .stdout(pipe(output, Stdio::inherit()))
-            .process_group(0)
+            .process_group(group)
             .spawn()
-            .context(|| format!("run `{command}`"))?;
-        Ok(Self { command: command.to_owned(), child, ended: false })
+            .context(doing)?;
+        Ok(Self { command: command.to_owned(), child, guard, ended: false })
     }
 
     pub(super) fn name(&self) -> String {
@@ -100,11 +120,13 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        if !self.ended {
-            let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-            // Its group has the same number, and is there until it has been waited for.
-            let _ = group.map(|group| kill_process_group(group, Signal::KILL));
+        if self.ended {
+            // What the program has left behind on purpose goes on.
+            let _ = self.guard.kill();
+        } else {
+            let _ = kill_process_group(Pid::from_child(&self.guard), Signal::KILL);
             let _ = self.child.wait();
         }
+        let _ = self.guard.wait();
     }
 }

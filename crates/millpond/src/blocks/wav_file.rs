@@ -2,7 +2,7 @@
 //! pass one by one, go between file and buffer here.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufReader, ErrorKind, Read, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
 
 use hound::{WavReader, WavSpec, WavWriter};
@@ -11,8 +11,6 @@ use super::files;
 use super::wav_format::{Encoding, StoredAs};
 use crate::prelude::*;
 
-/// Bytes that are written at a time: with fewer, the calls cost more than the copying.
-const WRITE_BYTES: usize = 256 << 10;
 /// A WAV file tells its length in 32 bits; room is left for the header.
 const MAX_DATA_BYTES: u64 = u32::MAX as u64 - 128;
 
@@ -21,8 +19,10 @@ pub(super) struct WavInput {
     path: String,
     spec: WavSpec,
     encoding: Encoding,
-    /// What the header says.
+    /// What the header says, or what is there if that is more because the header was never completed.
     frames: u32,
+    /// What the header says if it was never completed.
+    behind: Option<u32>,
     /// What is there: less if the file is cut off. Of a pipe nobody knows, so it is what the header says.
     present: u32,
     next_frame: u32,
@@ -38,17 +38,33 @@ impl WavInput {
     pub(super) fn open(path: String) -> Result<Self> {
         let header =
             Header::read(BufReader::new(files::open(&path)?)).map_err(|error| no_wav(&path, error))?;
-        let Header { spec, frames, sample_bytes, mut reader, .. } = header;
+        let Header { spec, mut frames, sample_bytes, data_bytes, mut reader } = header;
         let encoding = Encoding::of(spec, sample_bytes).context(|| format!("read {path}"))?;
         let frame_bytes = u64::from(spec.channels) * encoding.bytes as u64;
         let failed = |error| files::cannot_read(&path, error);
         let metadata = reader.get_ref().metadata().map_err(failed)?;
-        let mut present = frames;
+        let (mut present, mut behind) = (frames, None);
         if metadata.is_file() && frame_bytes > 0 {
-            let behind_header = metadata.len().saturating_sub(reader.stream_position().map_err(failed)?);
-            present = u64::from(frames).min(behind_header / frame_bytes) as u32;
+            let data_start = reader.stream_position().map_err(failed)?;
+            let there = metadata.len().saturating_sub(data_start) / frame_bytes;
+            let data_end = data_start + u64::from(data_bytes);
+            if there > u64::from(frames)
+                && is_incomplete(reader.get_ref(), data_end, metadata.len()).map_err(failed)?
+            {
+                behind = Some(frames);
+                frames = u32::try_from(there).unwrap_or(u32::MAX);
+            }
+            present = u64::from(frames).min(there) as u32;
         }
-        Ok(Self { path, spec, encoding, frames, present, next_frame: 0, reader, bytes: Vec::new() })
+        Ok(Self { path, spec, encoding, frames, behind, present, next_frame: 0, reader, bytes: Vec::new() })
+    }
+
+    /// What is to be told about a header that was never completed.
+    pub(super) fn warning(&self) -> Option<String> {
+        let (path, frames) = (&self.path, self.frames);
+        self.behind.map(|stated| {
+            format!("{path} was never completed: its header says {stated} frames, but {frames} are there and are read")
+        })
     }
 
     pub(super) fn spec(&self) -> WavSpec {
@@ -125,6 +141,31 @@ impl WavInput {
     }
 }
 
+/// Whether the header was never completed: it says that the file ends with the samples, but something follows that is no chunk.
+fn is_incomplete(file: &File, data_end: u64, file_end: u64) -> io::Result<bool> {
+    let mut riff_bytes = [0; 4];
+    file.read_exact_at(&mut riff_bytes, 4)?;
+    // A chunk of odd length is followed by a byte that does not count.
+    let mut at = data_end + data_end % 2;
+    if u64::from(u32::from_le_bytes(riff_bytes)) + 8 > at || file_end <= at {
+        return Ok(false);
+    }
+    // Some programs append chunks without counting them, or the 128 bytes of an ID3 tag.
+    let mut head = [0; 8];
+    while at + 8 <= file_end {
+        file.read_exact_at(&mut head, at)?;
+        let (name, bytes) = (&head[..4], u32::from_le_bytes([head[4], head[5], head[6], head[7]]));
+        if name.starts_with(b"TAG") && file_end - at == 128 {
+            return Ok(false);
+        }
+        if !name.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Ok(true);
+        }
+        at += 8 + u64::from(bytes) + u64::from(bytes % 2);
+    }
+    Ok(at != file_end)
+}
+
 /// What is wrong with a file whose header cannot be read.
 fn no_wav(path: &str, error: hound::Error) -> Error {
     let problem = match error {
@@ -186,12 +227,13 @@ impl<R: Read> Read for LastRead<R> {
     }
 }
 
-/// A WAV file that grows.
+/// A WAV file that grows. What was written is in the file at once; the header follows with [`checkpoint`](WavOutput::checkpoint), and when this
+/// is dropped.
 pub(super) struct WavOutput {
     path: String,
     spec: WavSpec,
     encoding: Encoding,
-    writer: BufWriter<File>,
+    file: File,
     /// Where the samples begin. The four bytes before it tell how many bytes of them there are.
     data_start: u64,
     data_bytes: u64,
@@ -210,22 +252,20 @@ impl WavOutput {
         let made = WavWriter::new(io::Cursor::new(&mut header), spec).and_then(hound::WavWriter::finalize);
         made.context(|| format!("write {path}"))?;
         let failed = |error| files::cannot_write(path, error);
-        let mut file = File::create(path).map_err(failed)?;
+        let mut file = files::create(path)?;
         file.write_all(&header).map_err(failed)?;
         Ok(Self::new(path, spec, Encoding::packed(stored), file, header.len() as u64, 0))
     }
 
-    /// Goes on behind the last completed sample of a file, if there is such a file. What was written behind it is cut off.
+    /// Goes on behind the last whole frame of a file, if there is such a file, whatever its header says of the length.
     pub(super) fn go_on(path: &str) -> Option<Self> {
-        let mut file = OpenOptions::new().read(true).write(true).open(path).ok()?;
-        let Header { spec, sample_bytes, data_bytes, mut reader, .. } =
-            Header::read(BufReader::new(&file)).ok()?;
+        let file = OpenOptions::new().read(true).write(true).open(path).ok()?;
+        let Header { spec, sample_bytes, mut reader, .. } = Header::read(BufReader::new(&file)).ok()?;
         let data_start = reader.stream_position().ok()?;
         let encoding = Encoding::of(spec, sample_bytes).ok()?;
-        let end = data_start + u64::from(data_bytes);
-        file.set_len(end).ok()?;
-        file.seek(SeekFrom::Start(end)).ok()?;
-        Some(Self::new(path, spec, encoding, file, data_start, data_bytes.into()))
+        let mut output = Self::new(path, spec, encoding, file, data_start, 0);
+        output.keep_whole_frames().ok()?;
+        Some(output)
     }
 
     fn new(
@@ -236,9 +276,8 @@ impl WavOutput {
         data_start: u64,
         data_bytes: u64,
     ) -> Self {
-        let writer = BufWriter::with_capacity(WRITE_BYTES, file);
         let (samples, bytes) = (Vec::new(), Vec::new());
-        Self { path: path.to_owned(), spec, encoding, writer, data_start, data_bytes, samples, bytes }
+        Self { path: path.to_owned(), spec, encoding, file, data_start, data_bytes, samples, bytes }
     }
 
     /// Appends the samples of a buffer: of floats, 1.0 is full scale.
@@ -253,45 +292,72 @@ impl WavOutput {
                 "{path} has {expected} channels, but the buffer has {found}"
             )));
         }
-        let count = buffer.len() / buffer.dtype().size_bytes();
-        self.data_bytes += (count * self.encoding.bytes) as u64;
-        if self.data_bytes > MAX_DATA_BYTES {
-            return Err(Error::Refused(format!("{} is full: a WAV file holds 4 GiB", self.path)));
-        }
         let is_unchanged = matches!(
             (self.encoding.stored, buffer.dtype()),
             (StoredAs::F32, DType::F32) | (StoredAs::I32, DType::I32) | (StoredAs::I16, DType::I16)
         );
-        let written = if is_unchanged {
+        let bytes = if is_unchanged {
             // Not even the bits of a NaN change.
-            self.writer.write_all(buffer.as_bytes())
+            buffer.as_bytes()
         } else {
             buffer.read_samples(&mut self.samples)?;
             let is_float = matches!(buffer.dtype(), DType::F32 | DType::F64);
             self.encoding.encode(&self.samples, is_float, &mut self.bytes);
-            self.writer.write_all(&self.bytes)
+            &self.bytes
         };
-        written.map_err(|error| files::cannot_write(&self.path, error))
+        let data_bytes = self.data_bytes + bytes.len() as u64;
+        if data_bytes > MAX_DATA_BYTES {
+            return Err(Error::Refused(format!("{} is full: a WAV file holds 4 GiB", self.path)));
+        }
+        if let Err(error) = self.file.write_all(bytes) {
+            // On a full disk, some of it: the header can be made to fit without more room. What went wrong first is told.
+            let _ = self.keep_whole_frames().and_then(|()| self.write_lengths());
+            return Err(files::cannot_write(&self.path, error));
+        }
+        self.data_bytes = data_bytes;
+        Ok(())
     }
 
-    /// Completes the file on the way: it can be played up to here, and be gone on with.
+    /// Finds the end of the whole frames that are in the file, and goes on there.
+    fn keep_whole_frames(&mut self) -> io::Result<()> {
+        let there = self.file.metadata()?.len().saturating_sub(self.data_start).min(MAX_DATA_BYTES);
+        let frame_bytes = self.frame_bytes().max(1);
+        let data_bytes = there / frame_bytes * frame_bytes;
+        let end = self.data_start + data_bytes;
+        self.file.set_len(end)?;
+        self.file.seek(SeekFrom::Start(end))?;
+        self.data_bytes = data_bytes;
+        Ok(())
+    }
+
+    /// Completes the header on the way: the file can be played up to here.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub(super) fn checkpoint(&mut self) -> Result<()> {
-        let mut write = || {
-            self.writer.flush()?;
-            let file = self.writer.get_ref();
-            // At most `MAX_DATA_BYTES` and the header.
-            let riff_bytes = (self.data_start + self.data_bytes - 8) as u32;
-            file.write_all_at(&riff_bytes.to_le_bytes(), 4)?;
-            file.write_all_at(&(self.data_bytes as u32).to_le_bytes(), self.data_start - 4)
-        };
-        write().map_err(|error| files::cannot_write(&self.path, error))
+    pub(super) fn checkpoint(&self) -> Result<()> {
+        self.write_lengths().map_err(|error| files::cannot_write(&self.path, error))
+    }
+
+    fn write_lengths(&self) -> io::Result<()> {
+        // At most `MAX_DATA_BYTES` and the header.
+        let riff_bytes = (self.data_start + self.data_bytes - 8) as u32;
+        self.file.write_all_at(&riff_bytes.to_le_bytes(), 4)?;
+        self.file.write_all_at(&(self.data_bytes as u32).to_le_bytes(), self.data_start - 4)
+    }
+
+    fn frame_bytes(&self) -> u64 {
+        self.encoding.bytes as u64 * u64::from(self.spec.channels)
     }
 
     /// Frames that have been written.
     pub(super) fn frames(&self) -> u64 {
-        self.data_bytes / (self.encoding.bytes as u64 * u64::from(self.spec.channels))
+        self.data_bytes / self.frame_bytes()
+    }
+}
+
+impl Drop for WavOutput {
+    fn drop(&mut self) {
+        // A block that was stopped at once does not finish.
+        let _ = self.write_lengths();
     }
 }

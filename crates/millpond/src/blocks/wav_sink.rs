@@ -4,16 +4,17 @@ use std::time::{Duration, Instant};
 
 use super::wav_file::WavOutput;
 use super::wav_format::StoredAs;
+use crate::param::FileUse;
 use crate::prelude::*;
 use crate::stream::{Description, columns};
 
-/// How often the file is completed on the way, so that it can be played after a kill and gone on with.
+/// How often the header is completed on the way, so that others can play the file after a kill.
 const CHECKPOINT_EVERY: Duration = Duration::from_millis(200);
 
 /// Writes buffers of `[frames, channels]` to a WAV file, in the sample format that the stream's source had: what `wav-source` read
 /// is written bit for bit. Samples from elsewhere are stored as their item type says, `f64` as `f32`.
 ///
-/// Started again after its process was killed, it goes on behind the last 0.2 s at most.
+/// Started again after its process was killed, it goes on behind the last whole frame.
 pub(super) struct WavSink {
     path: String,
     file: Option<WavOutput>,
@@ -24,6 +25,11 @@ impl Block for WavSink {
     fn spec() -> Spec {
         let dtypes = [DType::F32, DType::F64, DType::I8, DType::I16, DType::I32];
         Spec::new("wav-sink", "Writes a WAV file in the sample format of the stream's source")
+            .details(
+                "Every buffer is written at once, so nothing that was taken is lost when the process is killed but the buffer \
+                 at hand. The length in the header follows every 0.2 s and at the end, also on a full disk. Started again, it goes on \
+                 behind the last whole frame.",
+            )
             .example(
                 r#"
 connect = ["tone -> file"]
@@ -36,7 +42,7 @@ blocks.file = { type = "wav-sink", path = "tone.wav" }
                     .dtypes(dtypes)
                     .shape(["frames", "channels"]),
             )
-            .param(Param::text("path", "the file to write").fixed())
+            .param(Param::text("path", "the file to write").fixed().file(FileUse::Overwrites))
     }
 
     fn new(params: &Params) -> Result<Self> {
@@ -63,7 +69,7 @@ blocks.file = { type = "wav-sink", path = "tone.wav" }
             )));
         };
         let known = if io.starts() > 1 { WavOutput::go_on(&self.path) } else { None };
-        let mut file = match known {
+        let file = match known {
             Some(file) => file,
             None => WavOutput::create(&self.path, stored, channels, rate_hz)?,
         };
@@ -74,9 +80,10 @@ blocks.file = { type = "wav-sink", path = "tone.wav" }
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
-        let buffer = io.take("in")?;
         let Some(file) = &mut self.file else { return Ok(()) };
-        file.write(&buffer)?;
+        // Taken when it is written: what fails is counted as lost in hand.
+        file.write(io.peek("in")?)?;
+        io.take("in")?;
         if self.checkpoint.elapsed() >= CHECKPOINT_EVERY {
             self.checkpoint = Instant::now();
             file.checkpoint()?;
@@ -85,7 +92,7 @@ blocks.file = { type = "wav-sink", path = "tone.wav" }
     }
 
     fn finish(&mut self, io: &mut Io) -> WorkResult {
-        if let Some(mut file) = self.file.take() {
+        if let Some(file) = self.file.take() {
             file.checkpoint()?;
             io.note(&format!("wrote {} frames to {}", file.frames(), self.path));
         }
@@ -137,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn goes_on_behind_the_last_checkpoint() {
+    fn goes_on_behind_the_last_whole_frame() {
         let directory = TempDir::new();
         let path = directory.path("killed.wav");
         assert!(WavOutput::go_on(&path).is_none());
@@ -145,15 +152,15 @@ mod tests {
         bench.push("in", &[1i16]).unwrap();
         bench.end("in");
         bench.run().unwrap();
-        // Killed while it wrote on: neither these samples nor the header are complete.
+        // Killed while it wrote on: the header is behind, and the last frame is cut off.
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.extend([9; 7]);
         std::fs::write(&path, bytes).unwrap();
-        let mut file = WavOutput::go_on(&path).expect("a file to go on with");
-        assert_eq!(file.frames(), 1);
-        file.checkpoint().unwrap();
-        assert_eq!(integers(&path), [1]);
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), 44 + 2);
+        let file = WavOutput::go_on(&path).expect("a file to go on with");
+        assert_eq!(file.frames(), 4);
+        drop(file);
+        assert_eq!(integers(&path), [1, 0x0909, 0x0909, 0x0909]);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 44 + 8);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `wav-source`: the samples of a WAV file.
 
 use super::wav_file::WavInput;
+use crate::param::FileUse;
 use crate::prelude::*;
 use crate::stream::Description;
 
@@ -24,7 +25,7 @@ blocks.copy = { type = "wav-sink", path = "copy.wav" }
 "#,
             )
             .output(out.shape(["frames", "channels"]))
-            .param(Param::text("path", "the file to read").fixed())
+            .param(Param::text("path", "the file to read").fixed().file(FileUse::Reads))
             .param(Param::int("frames", "frames in a buffer").default(4096).range(1.0, 1e6).fixed())
     }
 
@@ -44,6 +45,9 @@ blocks.copy = { type = "wav-sink", path = "copy.wav" }
                 description: description.to_text()?,
             },
         )?;
+        if let Some(warning) = self.file.warning() {
+            io.note(&warning);
+        }
         // Leaves out buffers that were sent before.
         self.file.skip(io.next_sequence("out").saturating_mul(self.frames_per_buffer.into()))
     }
@@ -119,6 +123,43 @@ mod tests {
         bench.run().unwrap();
         let least = 1.0 / 8_388_608.0;
         assert_eq!(bench.pull::<f32>("out").unwrap(), Some(vec![least, -least, 0.5, -1.0]));
+    }
+
+    #[test]
+    fn reads_on_behind_a_header_that_was_never_completed() {
+        let directory = TempDir::new();
+        let path = directory.path("killed.wav");
+        write(&path, StoredAs::I16, &[1, 2, 3]);
+        let whole = std::fs::read(&path).unwrap();
+        let read = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let mut bench = Bench::of::<WavSource>(&[("path", path.as_str().into())]).unwrap();
+            bench.run().unwrap();
+            bench.pull_all::<f32>("out").unwrap().len()
+        };
+        let data_start = whole.len() - 6;
+        for stated in [0u32, 2, 4] {
+            let mut behind = whole.clone();
+            behind[4..8].copy_from_slice(&(data_start as u32 + stated - 8).to_le_bytes());
+            behind[data_start - 4..data_start].copy_from_slice(&stated.to_le_bytes());
+            assert_eq!(read(&behind), 3, "{stated} bytes stated");
+            // The last frame is cut off.
+            assert_eq!(
+                read(&behind[..behind.len() - 1]),
+                2.max(stated as usize / 2),
+                "{stated} bytes stated"
+            );
+            // As ffmpeg leaves it.
+            behind[4..8].fill(0);
+            assert_eq!(read(&behind), 3, "{stated} bytes stated");
+        }
+        // What others append is no sample: a chunk that is counted, one that is not, and a tag.
+        let appended = [&whole[..], b"LIST\x02\0\0\0ab"].concat();
+        assert_eq!(read(&appended), 3);
+        let mut counted = appended.clone();
+        counted[4..8].copy_from_slice(&(appended.len() as u32 - 8).to_le_bytes());
+        assert_eq!(read(&counted), 3);
+        assert_eq!(read(&[&whole[..], b"TAG", &[b' '; 125]].concat()), 3);
     }
 
     #[test]

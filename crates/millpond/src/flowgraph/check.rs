@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use millpond_shm::{ConnectionConfig, DType, Policy};
 
+use super::files::{self, UsedFile};
 use super::programs::{NoAnswer, Program};
 use super::reader::{Draft, DraftBlock, DraftConnection, Located};
 use super::{Connection, Diagnostics, Flowgraph, Node, PortName, RestartWhen};
@@ -29,6 +30,11 @@ pub(super) fn check(
     }
     checker.processes(&draft.processes);
     checker.programs_of_processes();
+    let blocks =
+        checker.blocks.iter().map(|block| (block.node.name.as_str(), &block.span, block.files.as_slice()));
+    for (span, message, help) in files::clashes(blocks) {
+        checker.error(&span, message, Some(help));
+    }
     let mut all_understood = draft.connections_complete;
     for connection in draft.connections {
         all_understood &= checker.connection(connection);
@@ -63,6 +69,7 @@ struct CheckedBlock {
     span: Range<usize>,
     /// `None` if the type or a parameter is wrong: then the ports are unknown, and nothing is said about them.
     ports: Option<Ports>,
+    files: Vec<UsedFile>,
 }
 
 struct Ports {
@@ -116,6 +123,8 @@ impl Checker<'_> {
         if let Some(spec) = &spec {
             self.missing_params(spec, &name, &span, &draft.params);
         }
+        let given: Vec<_> = draft.params.into_iter().map(|(name, value)| (name.value, value)).collect();
+        let files = spec.as_ref().map_or_else(Vec::new, |spec| files::used(spec, &given));
         let reads_stdin = spec.as_ref().is_some_and(|spec| spec.reads_stdin);
         let ports = spec
             .zip(params)
@@ -125,7 +134,6 @@ impl Checker<'_> {
             self.error(&span, message, Some("one block can read it; a `tee` hands it on".to_owned()));
         }
         let block_type = draft.block_type.map_or_else(String::new, |located| located.value);
-        let given = draft.params.into_iter().map(|(name, value)| (name.value, value)).collect();
         if let Some(process) = draft.process.as_ref().filter(|process| !is_name(&process.value)) {
             let message = format!("a process cannot be called `{}`", process.value);
             self.error(&process.span, message, Some(format!("use {NAME_RULE}")));
@@ -150,7 +158,7 @@ impl Checker<'_> {
             process,
             program,
         };
-        self.blocks.push(CheckedBlock { node, span, ports });
+        self.blocks.push(CheckedBlock { node, span, ports, files });
     }
 
     /// A process that is described has to have blocks.

@@ -48,6 +48,7 @@ use crate::placement::Placement;
 mod builder;
 mod check;
 mod diagnostic;
+mod files;
 mod here;
 mod one_line;
 mod picture;
