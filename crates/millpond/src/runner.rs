@@ -253,7 +253,10 @@ impl Runner {
         for port in self.io.inputs.iter_mut().filter(|port| !port.spec.optional) {
             if port.format()?.is_none() {
                 port.peek(&mut self.io.statistics)?;
-                return Ok(if port.has_ended() { Start::NothingWillCome } else { Start::NotYet });
+                // Its sender may have stated it and sent in between; nobody rings for a buffer that is in hand.
+                if port.format()?.is_none() {
+                    return Ok(if port.has_ended() { Start::NothingWillCome } else { Start::NotYet });
+                }
             }
         }
         for port in self.io.inputs.iter_mut().filter(|port| port.spec.optional) {
