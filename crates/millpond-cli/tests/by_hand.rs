@@ -192,6 +192,37 @@ fn a_second_signal_stops_everybody_at_once() {
 }
 
 #[test]
+fn a_server_that_was_killed_has_a_successor() {
+    let millpond = Millpond::new();
+    let server = init(&millpond, "--pool 4KiBx64");
+    let _source = block(&millpond, "null-source source --param rate_hz=200");
+    let sink = block(&millpond, "null-sink sink");
+    ok(millpond.run("connect studio source.out sink.in"));
+    signal(server.pid(), Signal::KILL);
+    server.wait();
+    let successor = millpond.start("init studio --pool 8KiBx8");
+    let serves = |pid: u32| {
+        let pond = pond(&millpond);
+        let mut processes = pond["processes"].as_array().into_iter().flatten();
+        processes.any(|process| process["pid"] == pid && process["role"] == "server")
+    };
+    wait_until("the pond is served again", || serves(successor.pid()));
+    // It does what a server does: what a killed block held is given back, and the end is in order.
+    let taken = of_connection(&millpond, "sink.in", "taken");
+    wait_until("data flows on", || of_connection(&millpond, "sink.in", "taken") > taken);
+    signal(sink.pid(), Signal::KILL);
+    wait_until("the block is recovered", || pid_of(&millpond, "sink").is_none());
+    let again = millpond.run("init studio");
+    assert!(again.stderr.starts_with("millpond: the pond `studio` exists already"), "{}", again.stderr);
+    let _sink = block(&millpond, "null-sink sink");
+    let end = successor.interrupt();
+    assert_eq!(end.code, Some(0), "{}{}", end.stdout, end.stderr);
+    assert!(end.stdout.contains(", in place of its server that has died\n"), "{}", end.stdout);
+    assert!(end.stderr.contains("goes on with the pools that it has"), "{}", end.stderr);
+    millpond.assert_nothing_left();
+}
+
+#[test]
 fn a_wrong_pool_is_refused() {
     let millpond = Millpond::new();
     for pool in ["4KiB", "0x3", "4parsecsx3"] {

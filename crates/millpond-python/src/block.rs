@@ -8,8 +8,8 @@ use crate::numpy;
 use crate::out::{Item, Out};
 use millpond::bus::Json;
 use millpond::{
-    Block, BlockProcess, BlockType, Buffer, Catalog, Error, Io, Params, Pause, Result, Spec, Value,
-    WorkResult, tracing,
+    Block, BlockProcess, BlockType, Buffer, Catalog, Error, Io, Params, Pause, Result, Spec, StreamFormat,
+    Value, WorkResult, tracing,
 };
 use pyo3::IntoPyObjectExt as _;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -20,7 +20,7 @@ use pyo3::types::{PyDict, PyTuple};
 struct PyBlock {
     object: Py<PyAny>,
     inputs: Vec<InPort>,
-    outs: Vec<(String, Py<Out>)>,
+    outs: Vec<OutPort>,
     done: bool,
 }
 
@@ -33,11 +33,22 @@ struct InPort {
     as_array: bool,
 }
 
+/// An output.
+struct OutPort {
+    name: String,
+    out: Py<Out>,
+    /// As the block states it, with 0 for what varies; empty: any.
+    shape: Vec<u32>,
+}
+
 impl PyBlock {
     fn new(object: Bound<'_, PyAny>) -> PyResult<Self> {
         let inputs: Vec<(String, bool, bool)> = object.getattr("inputs")?.extract()?;
-        let outs: Vec<(String, Bound<'_, PyAny>)> = object.getattr("outs")?.extract()?;
-        let out = |(name, out): (String, Bound<'_, PyAny>)| Ok((name, out.cast_into::<Out>()?.unbind()));
+        let outs: Vec<(String, Bound<'_, PyAny>, Vec<Option<u32>>)> = object.getattr("outs")?.extract()?;
+        let out = |(name, out, shape): (String, Bound<'_, PyAny>, Vec<Option<u32>>)| {
+            let shape = shape.into_iter().map(Option::unwrap_or_default).collect();
+            Ok(OutPort { name, out: out.cast_into::<Out>()?.unbind(), shape })
+        };
         Ok(Self {
             object: object.unbind(),
             inputs: inputs
@@ -51,7 +62,7 @@ impl PyBlock {
 
     /// Sends what Python has sent.
     fn flush(&self, io: &mut Io) -> WorkResult {
-        for (port, out) in &self.outs {
+        for OutPort { name: port, out, .. } in &self.outs {
             while let Some(item) = out.get().next() {
                 match item {
                     Item::Buffer(buffer) => io.send(port, buffer)?,
@@ -70,6 +81,32 @@ impl PyBlock {
                         sent?;
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is sent has the rate and the description of what comes, unless the block states another rate. Arrays have the annotated
+    /// dtype and the stated shape, frames those of what comes.
+    fn state_formats(&self, io: &mut Io) -> Result<()> {
+        let stated = |of_input: &StreamFormat| {
+            Python::attach(|py| {
+                let object = self.object.bind(py);
+                object.call_method1("rate_hz", (of_input.rate_hz,))?.extract()
+            })
+        };
+        let like: Option<String> = Python::attach(|py| self.object.getattr(py, "like")?.extract(py))
+            .map_err(|error| Python::attach(|py| failure(py, &error)))?;
+        let known = like.and_then(|input| io.format(&input)).cloned();
+        let mut format = known.clone().unwrap_or_default();
+        format.rate_hz = stated(&format).map_err(|error| Python::attach(|py| failure(py, &error)))?;
+        for OutPort { name, out, shape } in &self.outs {
+            match out.get().dtype() {
+                Some(dtype) => {
+                    io.set_format(name, StreamFormat { dtype, shape: shape.clone(), ..format.clone() })?;
+                }
+                None if known.is_some() => io.set_format(name, format.clone())?,
+                None => {}
             }
         }
         Ok(())
@@ -143,8 +180,8 @@ impl Block for PyBlock {
     }
 
     fn start(&mut self, io: &mut Io) -> Result<()> {
-        self.outs.iter().for_each(|(_, out)| out.get().open(io));
-        Ok(())
+        self.outs.iter().for_each(|port| port.out.get().open(io));
+        self.state_formats(io)
     }
 
     fn work(&mut self, io: &mut Io) -> WorkResult {
@@ -155,7 +192,7 @@ impl Block for PyBlock {
         let taken = self.gather(io)?;
         if let Some(buffer) = taken.iter().flatten().next() {
             let stamp = buffer.timestamp();
-            self.outs.iter().for_each(|(_, out)| out.get().set_stamp(stamp));
+            self.outs.iter().for_each(|port| port.out.get().set_stamp(stamp));
         }
         Python::attach(|py| {
             let arguments = self.inputs.iter().zip(taken).map(|(input, buffer)| argument(py, input, buffer));

@@ -77,6 +77,11 @@ impl Out {
         state.next_sequence = io.next_sequence(&self.name);
     }
 
+    /// As annotated; `None`: any.
+    pub(crate) fn dtype(&self) -> Option<DType> {
+        self.dtype
+    }
+
     /// The timestamp of what the block works on.
     pub(crate) fn set_stamp(&self, stamp: Timestamp) {
         self.state().stamp = Some(stamp);

@@ -8,7 +8,9 @@ use crate::numpy;
 use crate::out::Description;
 use crate::stamp::{self, Wish};
 use crate::wait::{self, Step};
-use millpond_shm::{Buffer, BufferMut, DType, Error, Output as Port, Pond, SendError, SendReason, Timestamp};
+use millpond_shm::{
+    Buffer, BufferMut, DType, Error, Output as Port, Pond, SendError, SendReason, StreamFormat, Timestamp,
+};
 use pyo3::exceptions::{PyTimeoutError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes};
@@ -29,14 +31,35 @@ pub(crate) struct Sender {
 #[pyclass(module = "millpond", frozen, weakref)]
 pub(crate) struct Output {
     port: String,
+    format: StreamFormat,
     cell: Arc<Cell<Sender>>,
 }
 
 impl Output {
-    pub(crate) fn new(port: String, output: Port, pond: Pond) -> PyResult<Output> {
+    pub(crate) fn new(port: String, format: StreamFormat, output: Port, pond: Pond) -> PyResult<Output> {
         let cell =
             Cell::new(format!("the output port `{port}`"), Sender { port: output, sequence: 0, pond })?;
-        Ok(Output { port, cell })
+        Ok(Output { port, format, cell })
+    }
+
+    /// The stated dtype, for what has none of its own; `None`: none is stated.
+    fn stated_dtype(&self) -> Option<DType> {
+        Some(self.format.dtype).filter(|dtype| *dtype != DType::Bytes)
+    }
+
+    /// # Errors
+    /// `TypeError` for what is not as stated.
+    fn check(&self, dtype: DType, shape: &[u32]) -> PyResult<()> {
+        if self.format.admits(dtype, shape) {
+            return Ok(());
+        }
+        let found = StreamFormat { dtype, shape: shape.to_vec(), ..StreamFormat::default() };
+        Err(PyTypeError::new_err(format!(
+            "output `{}`: expected {}, as stated when it was opened, found {}",
+            self.port,
+            described(&self.format),
+            described(&found)
+        )))
     }
 
     pub(crate) fn closable(&self) -> std::sync::Weak<dyn Close> {
@@ -52,6 +75,7 @@ impl Output {
         shape: &[u32],
         timeout: Option<Duration>,
     ) -> PyResult<BufferMut> {
+        self.check(dtype, shape)?;
         let bytes = numpy::bytes_of(dtype, shape)?;
         let mut buffer = match self.cell.with(|sender| Ok(sender.port.allocate(bytes)))? {
             Ok(buffer) => buffer,
@@ -83,6 +107,7 @@ impl Output {
     /// A frame's buffer, to be changed: the very same if nobody else can see it, else a copy. The frame is used up.
     fn make_mut(&self, py: Python<'_>, frame: &Frame, timeout: Option<Duration>) -> PyResult<BufferMut> {
         let (dtype, shape) = frame.dtype_and_shape()?;
+        self.check(dtype, &shape)?;
         let shared = match frame.take(py)?.try_into_mut() {
             Ok(buffer) => return Ok(buffer),
             Err(shared) => shared,
@@ -129,6 +154,9 @@ impl Output {
         timeout: Option<Duration>,
         seal: impl FnOnce() -> PyResult<()>,
     ) -> Result<(), (PyErr, Option<Buffer>)> {
+        if let Err(error) = self.check(buffer.dtype(), &buffer.shape()) {
+            return Err((error, Some(buffer)));
+        }
         let mut kept = Some(buffer);
         let mut attempt = |slice: Option<Duration>| {
             let sent = self.cell.with(|sender| {
@@ -167,6 +195,17 @@ impl Output {
             Ok(None) => Err((from_send(&self.port, &SendReason::Timeout), kept)),
             Err(error) => Err((error, kept)),
         }
+    }
+}
+
+/// As numpy says it: `float32 (None, 2)`.
+fn described(format: &StreamFormat) -> String {
+    let name = numpy::numpy_name(format.dtype);
+    let extent = |extent: &u32| if *extent == 0 { "None".to_owned() } else { extent.to_string() };
+    match &format.shape[..] {
+        [] => name.to_owned(),
+        [one] => format!("{name} ({},)", extent(one)),
+        several => format!("{name} ({})", several.iter().map(extent).collect::<Vec<_>>().join(", ")),
     }
 }
 
@@ -210,7 +249,7 @@ impl Output {
     ///
     /// Leaving the `with` block publishes it; an exception discards it. `stamp` is `None`, a `Timestamp`, an `int` of
     /// nanoseconds since the Unix epoch, or `"now"` for the moment of publishing. The contents are those of an earlier use of the
-    /// memory until they are filled. Waits with the GIL released while every buffer is in use, at most `timeout` seconds
+    /// memory until they are filled. Without `dtype` it is the stated one, else `uint8`. Waits with the GIL released while every buffer is in use, at most `timeout` seconds
     /// (`None`: without end), then raises `PoolExhaustedError`.
     #[pyo3(signature = (shape, dtype=None, *, stamp=None, timeout=None))]
     fn loan(
@@ -229,7 +268,7 @@ impl Output {
             let wish = stamp.is_some().then(|| stamp::wish(stamp)).transpose()?;
             return Loan::new(py, sink, this.make_mut(py, frame.get(), timeout)?, wish, false);
         }
-        let dtype = dtype.map_or(Ok(DType::U8), numpy::pond_dtype)?;
+        let dtype = dtype.map_or_else(|| Ok(this.stated_dtype().unwrap_or(DType::U8)), numpy::pond_dtype)?;
         let (shape, wish) = (shape_of(shape)?, stamp::wish(stamp)?);
         let buffer = this.allocate(py, dtype, &shape, timeout)?;
         Loan::new(py, sink, buffer, Some(wish), true)
@@ -238,7 +277,8 @@ impl Output {
     /// Publishes a frame, a loan or an array.
     ///
     /// A frame goes on without being copied, with its stamp and number, and is used up. A loan is published as by leaving its
-    /// `with` block. Anything else is copied once into shared memory as `numpy.asarray` sees it. Waits with the GIL released
+    /// `with` block. Anything else is copied once into shared memory as `numpy.asarray` sees it. What has another dtype or shape than
+    /// the port has stated raises `TypeError`. Waits with the GIL released
     /// while a receiver's queue is full, at most `timeout` seconds (`None`: without end), then raises `TimeoutError`; what
     /// was not sent stays with the caller.
     #[pyo3(signature = (item, *, stamp=None, timeout=None))]
@@ -265,7 +305,7 @@ impl Output {
             return loan.get().publish(py, this, wish, timeout);
         }
         let wish = stamp::wish(stamp)?;
-        let (array, dtype) = copied_as(item, None)?;
+        let (array, dtype) = copied_as(item, this.stated_dtype())?;
         let shape = shape_of(&array.getattr("shape")?)?;
         let buffer = this.allocate(py, dtype, &shape, timeout)?;
         let loan = Loan::new(py, Sink::Port(slf.clone().unbind()), buffer, Some(wish), true)?;

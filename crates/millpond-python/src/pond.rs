@@ -144,10 +144,10 @@ impl Pond {
         wait: &str,
     ) -> PyResult<Output> {
         let format = stream_format(dtype, shape, rate_hz, description.to_owned())?;
-        let config = OutputConfig { format, waiter: None, wait: wait_of(wait)? };
+        let config = OutputConfig { format: format.clone(), waiter: None, wait: wait_of(wait)? };
         let pond = self.attachment()?;
         let output = py.detach(|| pond.output(port, &config)).map_err(from_pond)?;
-        let output = Output::new(port.to_owned(), output, pond)?;
+        let output = Output::new(port.to_owned(), format, output, pond)?;
         self.remember(output.closable());
         Ok(output)
     }

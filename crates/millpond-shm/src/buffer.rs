@@ -184,6 +184,9 @@ impl Handle {
         if self.inert() {
             return Err(Error::Forked);
         }
+        if !self.description().dtype().is_none_or(DType::admits::<T>) {
+            return Err(self.wrong_type::<T>());
+        }
         bytemuck::try_cast_slice(bytes).map_err(|_| self.wrong_type::<T>())
     }
 
@@ -320,7 +323,8 @@ impl BufferMut {
     /// The contents as a slice of `T`.
     ///
     /// # Errors
-    /// [`Error::WrongType`] if the length is no multiple of `T`'s size. Blocks are aligned to 64 bytes.
+    /// [`Error::WrongType`] if `T` is a number type and the elements are of another one, or if the length is no multiple of `T`'s
+    /// size. Bytes without a type can be seen as anything. Blocks are aligned to 64 bytes.
     #[inline]
     pub fn as_slice<T: Pod>(&self) -> Result<&[T]> {
         self.handle.typed(self.as_bytes())
@@ -335,7 +339,8 @@ impl BufferMut {
         if self.handle.inert() {
             return Err(Error::Forked);
         }
-        if !self.len().is_multiple_of(size_of::<T>().max(1)) {
+        let admits = self.handle.description().dtype().is_none_or(DType::admits::<T>);
+        if !admits || !self.len().is_multiple_of(size_of::<T>().max(1)) {
             return Err(self.handle.wrong_type::<T>());
         }
         let wrong = Error::WrongType {
@@ -458,7 +463,7 @@ impl Buffer {
     /// The contents as a slice of `T`.
     ///
     /// # Errors
-    /// [`Error::WrongType`] if the length is no multiple of `T`'s size. Blocks are aligned to 64 bytes.
+    /// As [`BufferMut::as_slice`].
     #[inline]
     pub fn as_slice<T: Pod>(&self) -> Result<&[T]> {
         self.handle.typed(self.as_bytes())

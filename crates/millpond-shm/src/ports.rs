@@ -1,5 +1,6 @@
 //! What the two ends of a connection have in common: configurations, the stream's format, and a lane as an end sees it.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::attachment::Attachment;
@@ -23,6 +24,37 @@ pub struct StreamFormat {
     pub rate_hz: Option<(u32, u32)>,
     /// Whatever else a receiver should know (channel names, units, record fields), at most 448 bytes. The upper layers use TOML.
     pub description: String,
+}
+
+impl StreamFormat {
+    /// Whether a buffer of that type and shape may be in the stream. Streams of plain bytes say nothing about their buffers; an
+    /// extent of 0 is any; one column need not be a dimension of its own.
+    #[inline]
+    #[must_use]
+    pub fn admits(&self, dtype: DType, shape: &[u32]) -> bool {
+        (self.dtype == dtype || self.dtype == DType::Bytes)
+            && (self.shape.is_empty() || self.admits_shape(shape))
+    }
+
+    fn admits_shape(&self, shape: &[u32]) -> bool {
+        let extent = |shape: &[u32], index: usize| shape.get(index).copied().unwrap_or(1);
+        (0..self.shape.len().max(shape.len())).all(|index| {
+            let stated = extent(&self.shape, index);
+            stated == 0 && index < shape.len() || stated == extent(shape, index)
+        })
+    }
+}
+
+/// `f32 [any, 2]`.
+impl fmt::Display for StreamFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.dtype.fmt(f)?;
+        if !self.shape.is_empty() {
+            let extent = |extent: &u32| if *extent == 0 { "any".to_owned() } else { extent.to_string() };
+            write!(f, " [{}]", self.shape.iter().map(extent).collect::<Vec<_>>().join(", "))?;
+        }
+        Ok(())
+    }
 }
 
 /// How an output port is opened.
@@ -144,3 +176,30 @@ pub(crate) fn stored_bound(port: &PortRecord) -> Option<Timestamp> {
 
 const BOUND_ABSOLUTE: u32 = 1;
 const BOUND_RELATIVE: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_format_admits() {
+        let format =
+            |dtype, shape: &[u32]| StreamFormat { dtype, shape: shape.to_vec(), ..StreamFormat::default() };
+        let stereo = format(DType::F32, &[0, 2]);
+        assert!(stereo.admits(DType::F32, &[480, 2]) && stereo.admits(DType::F32, &[0, 2]));
+        assert!(!stereo.admits(DType::F64, &[480, 2]), "another type");
+        for shape in [&[480, 1][..], &[480], &[480, 2, 2], &[]] {
+            assert!(!stereo.admits(DType::F32, shape), "{shape:?}");
+        }
+        let mono = format(DType::F32, &[0, 1]);
+        assert!(mono.admits(DType::F32, &[480]) && mono.admits(DType::F32, &[480, 1]));
+        assert!(format(DType::F32, &[0]).admits(DType::F32, &[480, 1]));
+        assert!(!mono.admits(DType::F32, &[480, 2]));
+        assert!(format(DType::F32, &[]).admits(DType::F32, &[3, 3, 3]), "no shape is stated");
+        assert!(format(DType::Bytes, &[]).admits(DType::F64, &[7]), "plain bytes can be anything");
+        assert_eq!(
+            (stereo.to_string(), format(DType::U8, &[]).to_string()),
+            ("f32 [any, 2]".into(), "u8".into())
+        );
+    }
+}

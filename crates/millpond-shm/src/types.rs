@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::layout::MAX_DIMENSIONS;
 use serde::Serialize;
+use std::any::TypeId;
 use std::fmt;
 use std::str::FromStr;
 
@@ -69,6 +70,26 @@ dtypes! {
     C64 = 12, "c64", 16;
     /// Records whose fields the stream's description names.
     Record = 13, "record", 1;
+}
+
+impl DType {
+    /// Whether the elements can be seen as `T`s: a number type only if they are that (or parts of complex numbers), bytes and what is no
+    /// number always, as far as the sizes fit.
+    #[inline]
+    pub(crate) fn admits<T: 'static>(self) -> bool {
+        let seen = TypeId::of::<T>();
+        let is = |type_of: TypeId, same: &[DType]| seen == type_of && !same.contains(&self);
+        let differs = is(TypeId::of::<i8>(), &[DType::I8])
+            || is(TypeId::of::<u16>(), &[DType::U16])
+            || is(TypeId::of::<i16>(), &[DType::I16])
+            || is(TypeId::of::<u32>(), &[DType::U32])
+            || is(TypeId::of::<i32>(), &[DType::I32])
+            || is(TypeId::of::<u64>(), &[DType::U64])
+            || is(TypeId::of::<i64>(), &[DType::I64])
+            || is(TypeId::of::<f32>(), &[DType::F32, DType::C32])
+            || is(TypeId::of::<f64>(), &[DType::F64, DType::C64]);
+        !differs || matches!(self, DType::Bytes | DType::Record)
+    }
 }
 
 impl fmt::Display for DType {

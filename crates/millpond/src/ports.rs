@@ -220,6 +220,7 @@ pub(crate) struct OutputPort {
     pub(crate) spec: Port,
     full_name: String,
     output: Option<Output>,
+    format: StreamFormat,
     /// Sent by the block, not yet by us: there was no room.
     pending: VecDeque<Buffer>,
     /// The first pending buffer has as many references as it can have. Nobody rings when one goes.
@@ -240,6 +241,7 @@ impl OutputPort {
             spec,
             full_name,
             output: None,
+            format: StreamFormat::default(),
             pending: VecDeque::new(),
             crowded: false,
             told: None,
@@ -253,6 +255,7 @@ impl OutputPort {
         if !self.spec.admits(&format) {
             return Err(mismatch(&self.full_name, &self.spec, &format));
         }
+        self.format = format.clone();
         let config = OutputConfig { format, waiter: Some(waiter.clone()), wait: Wait::Adaptive };
         self.output = Some(pond.output(&self.full_name, &config)?);
         Ok(())
@@ -267,7 +270,18 @@ impl OutputPort {
         if self.is_open() { Ok(()) } else { Err(not_open(&self.full_name)) }
     }
 
+    /// # Errors
+    /// [`Error::StreamMismatch`] for a buffer that is not what the port states.
     pub(crate) fn send(&mut self, buffer: Buffer, statistics: &mut Statistics) -> Result<()> {
+        let (dtype, shape) = (buffer.dtype(), buffer.shape());
+        if !self.format.admits(dtype, &shape) {
+            let found = StreamFormat { dtype, shape: shape.to_vec(), ..StreamFormat::default() };
+            return Err(Error::StreamMismatch {
+                port: self.full_name.clone(),
+                expected: self.format.to_string(),
+                found: format!("a buffer of {found}"),
+            });
+        }
         if self.spec.follows.is_some() {
             self.told = later_of(self.told, behind(buffer.timestamp()));
         }
@@ -367,10 +381,5 @@ fn not_open(port: &str) -> Error {
 }
 
 fn mismatch(port: &str, spec: &Port, format: &StreamFormat) -> Error {
-    let mut found = format.dtype.to_string();
-    if !format.shape.is_empty() {
-        let extent = |extent: &u32| if *extent == 0 { "any".to_owned() } else { extent.to_string() };
-        found += &format!(" [{}]", format.shape.iter().map(extent).collect::<Vec<_>>().join(", "));
-    }
-    Error::StreamMismatch { port: port.to_owned(), expected: spec.to_string(), found }
+    Error::StreamMismatch { port: port.to_owned(), expected: spec.to_string(), found: format.to_string() }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use millpond::{BlockStatistics, Stage};
-use millpond_shm::{Level, Monitor, Pond, PondConfig, PoolConfig, Role, Snapshot};
+use millpond_shm::{Error, Level, Monitor, Pond, PondConfig, PoolConfig, Role, Snapshot};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -28,13 +28,16 @@ connect`. What a process held that dies is given back at once. On Ctrl-C, or
 `millpond stop NAME`, sources are asked to end first, and the others when everything
 has reached them; a second Ctrl-C stops everybody at once.
 
+If the server of a pond was killed, `millpond init NAME` takes its place: what is in
+the pond goes on meanwhile.
+
 Examples:
   millpond init studio
   millpond init studio --pool 4KiBx1024 --pool 1MiBx64
 
 Exit codes:
   0    the pond has ended in order
-  1    it could not be made: there is one of that name, or no memory
+  1    it could not be made: there is one of that name that is served, or no memory
   2    the arguments are wrong
   130  stopped at once by a second Ctrl-C")]
 pub struct Args {
@@ -51,16 +54,28 @@ pub struct Args {
 /// If the pond cannot be made.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
+    let asked_for_pools = !args.pools.is_empty();
     let config = match args.pools {
         pools if pools.is_empty() => PondConfig::default(),
         pools => PondConfig { pools, ..PondConfig::default() },
     };
-    let pond = Pond::create(&args.name, &config, Role::Server)?;
+    let (pond, is_new) = match Pond::create(&args.name, &config, Role::Server) {
+        Err(error @ Error::PondExists { .. }) if is_served(&args.name) => return Err(error.into()),
+        Err(Error::PondExists { .. }) => (Pond::attach(&args.name, Role::Server)?, false),
+        created => (created?, true),
+    };
+    if asked_for_pools && !is_new {
+        eprintln!(
+            "millpond: the pond {} goes on with the pools that it has: `--pool` is not heeded",
+            args.name
+        );
+    }
     let monitor = Monitor::open(&args.name)?;
     let (sender, requests) = mpsc::channel();
     // The thread sleeps until the process ends.
     std::thread::spawn(move || signals.forever().try_for_each(|signal| sender.send(signal)));
-    output::print(&format!("pond {}: process {}\n", args.name, std::process::id()))?;
+    let whose = if is_new { "" } else { ", in place of its server that has died" };
+    output::print(&format!("pond {}: process {}{whose}\n", args.name, std::process::id()))?;
     let mut visitors = Visitors::default();
     loop {
         match requests.recv_timeout(LOOK_EVERY) {
@@ -80,6 +95,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     pond.request_stop();
     output::print(&format!("{} stopped at once\n", args.name))?;
     Ok(ExitCode::from(EXIT_STOPPED))
+}
+
+/// Whether somebody who lives looks after the pond: `millpond init` or `millpond run`.
+fn is_served(pond: &str) -> bool {
+    let processes = Monitor::open(pond).map(|monitor| monitor.snapshot().processes).unwrap_or_default();
+    processes.iter().any(|process| process.role == Role::Server && process.state != "dead")
 }
 
 fn parse_pool(text: &str) -> Result<PoolConfig, String> {

@@ -13,8 +13,9 @@ import sys
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, overload
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from millpond import _millpond
 from millpond._millpond import Frame, Out
 
 _T = TypeVar("_T", bound=Callable[..., Any])
+_Rate = Fraction | float | tuple[int, int]
+# What `@block(rate_hz=...)` takes.
+_RateOf = _Rate | Callable[..., _Rate | None] | None
 
 _KINDS = {bool: "bool", int: "int", float: "float", str: "text", list[str]: "names", list[float]: "numbers"}
 
@@ -50,6 +54,8 @@ class _Port:
     """An input: there is no call without a frame of it."""
     optional: bool = False
     """An input that need not be connected."""
+    shape: tuple[int | None, ...] = ()
+    """Of an output's arrays; empty: any."""
 
     def spec(self, like: str | None = None, follows: str | None = None) -> dict[str, Any]:
         if self.dtype is not None:
@@ -57,6 +63,7 @@ class _Port:
                 "name": self.name,
                 "doc": f"arrays of {self.dtype}",
                 "dtypes": [_millpond._dtype_name(self.dtype)],
+                "shape": ["any" if extent is None else str(extent) for extent in self.shape],
                 "follows": follows,
                 "optional": self.optional,
             }
@@ -78,12 +85,24 @@ class _Type:
     target: Callable[..., Any]
     source: str
     """Where another process finds it: a file, or the name of a module in a package; empty: nowhere."""
+    like: str | None
+    """The input whose rate and description its outputs keep."""
+    rate_hz: _RateOf
+    """Of what it sends, if not that of its input."""
 
 
 _types: dict[str, _Type] = {}
 
 
-def block(target: _T) -> _T:
+@overload
+def block(target: _T) -> _T: ...
+@overload
+def block(
+    target: None = None, *, rate_hz: _RateOf = None, shape: Sequence[int | None] = ()
+) -> Callable[[_T], _T]: ...
+def block(
+    target: _T | None = None, *, rate_hz: _RateOf = None, shape: Sequence[int | None] = ()
+) -> _T | Callable[[_T], _T]:
     """Makes a function or a class a type of block, which pipeline files can name; returns it unchanged.
 
     Positional parameters are input ports: `NDArray[np.float32]`, or `Frame` for frames of any type. `work` is called with one
@@ -103,6 +122,11 @@ def block(target: _T) -> _T:
     can be set while it runs if `__init__` keeps it in an attribute of its name, or the class has a property of that
     name, whose setter is then called, and refuses a value by raising.
 
+    Outputs keep the rate and the description of the first input's stream. `@block(rate_hz=...)` states another rate: a number, a pair
+    of numerator and denominator, or a function of the input's rate (a `Fraction`, or `None` if it has none) and of the
+    block's parameters by name: `rate_hz=lambda rate, *, factor: rate / factor`. `shape=(None, 2)` states what shape the arrays
+    of its outputs have, with `None` for an extent that varies.
+
     >>> import numpy as np
     >>> from numpy.typing import NDArray
     >>> @block
@@ -111,23 +135,28 @@ def block(target: _T) -> _T:
     >>> halve(np.ones(2, np.float32))
     array([0.5, 0.5], dtype=float32)
     """
-    described = _describe(target)
-    _types[described.name] = described
-    return target
+    def register(target: _T) -> _T:
+        described = _describe(target, rate_hz, tuple(shape))
+        _types[described.name] = described
+        return target
+
+    return register if target is None else register(target)
 
 
 def _type_name(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).replace("_", "-").lower()
 
 
-def _describe(target: Callable[..., Any]) -> _Type:
+def _describe(
+    target: Callable[..., Any], rate_hz: _RateOf = None, shape: tuple[int | None, ...] = ()
+) -> _Type:
     try:
-        return _read(target)
+        return _read(target, rate_hz, shape)
     except TypeError as error:
         raise TypeError(f"block {target.__name__}: {error}") from None
 
 
-def _read(target: Callable[..., Any]) -> _Type:
+def _read(target: Callable[..., Any], rate_hz: _RateOf, shape: tuple[int | None, ...]) -> _Type:
     is_class = isinstance(target, type)
     work: Any = getattr(target, "work", None) if is_class else target
     if work is None:
@@ -150,7 +179,8 @@ def _read(target: Callable[..., Any]) -> _Type:
                 inputs.append(_input(parameter, hint))
         elif is_class:
             raise TypeError(f"parameters belong into `__init__`, found `{parameter.name}`")
-    returned = _outputs(hints.get("return", NoneType))
+    passed = [replace(port, shape=shape) for port in passed]
+    returned = [replace(port, shape=shape) for port in _outputs(hints.get("return", NoneType))]
     init: Any = target.__init__ if is_class else target
     of_params = typing.get_type_hints(init, include_extras=True) if is_class else hints
     params = []
@@ -176,7 +206,9 @@ def _read(target: Callable[..., Any]) -> _Type:
     def make(**values: Any) -> _Worker:
         return _Worker(described, values)
 
-    described = _Type(str(spec["type"]), inputs, passed, returned, spec, make, target, _source(target))
+    described = _Type(
+        str(spec["type"]), inputs, passed, returned, spec, make, target, _source(target), like, rate_hz
+    )
     return described
 
 
@@ -297,12 +329,13 @@ class _Worker:
         target = described.target
         self.inputs = [(port.name, port.waits, port.dtype is not None) for port in described.inputs]
         ports = described.passed + described.returned
-        self.outs: list[tuple[str, Out[Any]]] = [(port.name, Out(port.dtype, name=port.name)) for port in ports]
-        outs: list[Out[Any]] = [out for _, out in self.outs]
+        outs: list[Out[Any]] = [Out(port.dtype, name=port.name) for port in ports]
+        self.outs = [(port.name, out, port.shape) for port, out in zip(ports, outs, strict=True)]
         self._passed, self._returned = outs[: len(described.passed)], outs[len(described.passed) :]
         self._made = target(**values) if isinstance(target, type) else None
         # A function has its parameters at each call.
         self._values = values if self._made is None else {}
+        self._first_values = dict(values)
         self._work: Callable[..., Any] = target if self._made is None else self._made.work
         self._items: Iterator[Any] | None = None
         if not described.inputs:
@@ -310,6 +343,31 @@ class _Worker:
             if not isinstance(items, Iterator):
                 raise TypeError(f"block {described.name}: without inputs it must be a generator (`yield`)")
             self._items = items
+
+    @property
+    def like(self) -> str | None:
+        """The input whose rate and description the outputs keep."""
+        return self._described.like
+
+    def rate_hz(self, of_input: tuple[int, int] | None) -> tuple[int, int] | None:
+        """The rate of what is sent, as numerator and denominator."""
+        rate = self._described.rate_hz
+        if rate is None:
+            return of_input
+        if callable(rate):
+            rate = rate(None if of_input is None else Fraction(*of_input), **self._first_values)
+            if rate is None:
+                return None
+        try:
+            ratio = Fraction(*rate) if isinstance(rate, tuple) else Fraction(rate).limit_denominator(1_000_000)
+        except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+            ratio = Fraction(0)
+        if not (0 < ratio.numerator < 2**32 and ratio.denominator < 2**32):
+            raise ValueError(
+                f"block {self._described.name}: rate_hz: expected a number of Hz, or a pair of numerator and "
+                f"denominator, more than 0 and less than 2**32, found {rate!r}"
+            )
+        return ratio.numerator, ratio.denominator
 
     def work(self, *inputs: Any) -> bool:
         """One call. False: the block is done."""

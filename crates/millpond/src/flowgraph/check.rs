@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use millpond_shm::{ConnectionConfig, DType, Policy};
 
+use super::cycles::cycle;
 use super::files::{self, UsedFile};
 use super::programs::{NoAnswer, Program};
 use super::reader::{Draft, DraftBlock, DraftConnection, Located};
@@ -40,6 +41,7 @@ pub(super) fn check(
         all_understood &= checker.connection(connection);
     }
     checker.types();
+    checker.cycles();
     // A connection that was not understood may be the one that is missing.
     if all_understood {
         checker.required_inputs();
@@ -422,6 +424,25 @@ impl Checker<'_> {
                 self.error(&span, message, None);
             }
         }
+    }
+
+    /// A block starts when it knows the formats of all inputs that it needs. So a cycle through such inputs only never starts.
+    fn cycles(&mut self) {
+        let needs = |port: &PortName| self.spec_of(port, Direction::Input).is_some_and(|port| !port.optional);
+        let needed: Vec<_> = self.connections.iter().filter(|c| needs(&c.connection.to)).collect();
+        let ends = |c: &&CheckedConnection| (c.connection.from.block.clone(), c.connection.to.block.clone());
+        let edges: Vec<(String, String)> = needed.iter().map(ends).collect();
+        let Some(cycle) = cycle(&edges) else { return };
+        let way: Vec<&str> = cycle.iter().map(|&edge| edges[edge].0.as_str()).collect();
+        let (way, last) = (way.join(" -> "), needed[cycle[cycle.len() - 1]]);
+        let message = format!(
+            "the cycle {way} -> {} can never start: each of its blocks waits for the one before it",
+            last.connection.to.block
+        );
+        let help =
+            format!("end it at an input that its block can do without; `{}` is not one", last.connection.to);
+        let span = last.span.clone();
+        self.error(&span, message, Some(help));
     }
 
     /// The item types that can come out of an output; empty: any. An output like an input can only send what that input

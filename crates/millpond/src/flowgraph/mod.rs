@@ -47,6 +47,7 @@ use crate::placement::Placement;
 
 mod builder;
 mod check;
+pub(crate) mod cycles;
 mod diagnostic;
 mod files;
 mod here;

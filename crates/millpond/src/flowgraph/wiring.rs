@@ -22,7 +22,7 @@ impl Link {
         block_of(&self.from)
     }
 
-    fn receiver(&self) -> &str {
+    pub(crate) fn receiver(&self) -> &str {
         block_of(&self.to)
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::guests::Guest;
 use super::{EndReason, Event, State, Supervisor};
+use crate::flowgraph::cycles::is_in_cycle;
 use crate::flowgraph::wiring::Link;
 
 /// Processes that have not left so long after they were told to stop at once are killed.
@@ -64,14 +65,14 @@ impl Supervisor {
             (0..self.fates.len()).filter(|&block| is_due(&self.flowgraph.blocks[block].name)).collect();
         let guests = self.guests.iter().filter(|guest| self.ending.is_some() && is_due(&guest.block));
         let guests: Vec<Guest> = guests.cloned().collect();
-        let someone_ends = self.fates.iter().any(|fate| fate.told_to_end || fate.ended);
-        if self.ending.is_some() && due.is_empty() && guests.is_empty() && !someone_ends {
-            // Only loops are left: there is no first one.
-            due.extend(0..self.flowgraph.blocks.len());
+        if self.ending.is_some() && guests.is_empty() {
+            due.extend(self.cycles_that_are_left());
         }
         if self.ending.is_none() && self.only_waits_are_left() {
             due.extend(0..self.flowgraph.blocks.len());
         }
+        due.sort_unstable();
+        due.dedup();
         due.retain(|&block| !self.fates[block].ended && !self.fates[block].told_to_end);
         if !due.is_empty() {
             self.tell_to_end(due);
@@ -79,6 +80,23 @@ impl Supervisor {
         for guest in guests {
             guest.tell_to_end(&self.monitor, &mut self.told_guests);
         }
+    }
+
+    /// When each block that is left is sent to by another one, only cycles are left and what they feed: none of them is the first. Their
+    /// blocks are to end, the others follow.
+    fn cycles_that_are_left(&self) -> Vec<usize> {
+        let goes_on = |block: &str| !self.has_nothing_to_add(block);
+        let links = self.wiring.links().iter().map(|link| (link.sender(), link.receiver()));
+        let links: Vec<(&str, &str)> = links.filter(|(from, to)| goes_on(from) && goes_on(to)).collect();
+        let blocks = self.flowgraph.blocks.iter().enumerate();
+        let left: Vec<(usize, &str)> = blocks
+            .map(|(index, node)| (index, node.name.as_str()))
+            .filter(|(_, name)| goes_on(name))
+            .collect();
+        if left.iter().any(|(_, name)| links.iter().all(|(_, to)| to != name)) {
+            return Vec::new();
+        }
+        left.into_iter().filter(|(_, name)| is_in_cycle(&links, name)).map(|(index, _)| index).collect()
     }
 
     /// All blocks that are left wait for somebody who would send to them: connections were undone by hand. (They would end by
