@@ -1,6 +1,7 @@
 //! `csv-source`: the rows of a CSV file.
 
 use std::fs::File;
+use std::io::{Chain, Read as _};
 
 use super::files;
 use crate::param::FileUse;
@@ -12,7 +13,7 @@ use crate::stream::Description;
 /// Started again after its process was killed, it goes on behind the last row that it had sent.
 pub(super) struct CsvSource {
     path: String,
-    reader: csv::Reader<File>,
+    reader: csv::Reader<Chain<File, &'static [u8]>>,
     record: csv::StringRecord,
     columns: Vec<String>,
     time: Time,
@@ -31,6 +32,10 @@ enum Time {
     Sample { rate_hz: u32 },
     None,
 }
+
+/// Put behind the file, it is a record of its own, unless quotes are open; the reader takes those for closed at the end.
+const END: &[u8] = b"\n\0";
+const LAST: &str = "\0";
 
 const TIMES: &[&str] = &["absolute", "relative", "sample", "none"];
 
@@ -66,9 +71,11 @@ blocks.copy = { type = "csv-sink", path = "every-tenth.csv" }
         let path: String = params.get("path");
         let file = files::open(&path)?;
         // Rows of another length are told in our words.
-        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file);
+        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file.chain(END));
+        let header = reader.headers().map_err(|error| unreadable(&path, error))?;
+        check_quotes(&path, header)?;
         let mut columns: Vec<String> =
-            reader.headers().map_err(|error| unreadable(&path, error))?.iter().map(str::to_owned).collect();
+            header.iter().filter(|name| *name != LAST).map(str::to_owned).collect();
         let rate_hz: Option<u32> = params.get("rate_hz");
         let mut time = match (params.get::<String>("time").as_str(), rate_hz) {
             ("absolute", _) => Time::Absolute,
@@ -140,7 +147,15 @@ blocks.copy = { type = "csv-sink", path = "every-tenth.csv" }
 
 impl CsvSource {
     fn read_record(&mut self) -> Result<bool> {
-        self.reader.read_record(&mut self.record).map_err(|error| unreadable(&self.path, error))
+        let is_there =
+            self.reader.read_record(&mut self.record).map_err(|error| unreadable(&self.path, error))?;
+        check_quotes(&self.path, &self.record)?;
+        // The same in the middle of a file is a field like any other, and a wrong one.
+        let is_last = self.record.len() == 1 && &self.record[0] == LAST;
+        let mut behind = csv::StringRecord::new();
+        Ok(is_there
+            && !(is_last
+                && !self.reader.read_record(&mut behind).map_err(|error| unreadable(&self.path, error))?))
     }
 
     /// Appends the next row to `values`; false at the end.
@@ -191,6 +206,15 @@ impl CsvSource {
         let line = self.record.position().map_or(0, csv::Position::line);
         Error::Refused(format!("{}, line {line}: {problem}", self.path))
     }
+}
+
+/// Where the last record is read together with what was put behind the file, its quotes are open.
+fn check_quotes(path: &str, record: &csv::StringRecord) -> Result<()> {
+    if record.iter().next_back().is_none_or(|field| !field.ends_with("\n\0")) {
+        return Ok(());
+    }
+    let line = record.position().map_or(1, csv::Position::line);
+    Err(Error::Refused(format!("{path}, line {line}: expected a closing `\"`, found the end of the file")))
 }
 
 /// A line that is no text, or a file that cannot be read.
@@ -309,6 +333,12 @@ mod tests {
             refusal("time,b\nnoon,2\n", &[]),
             ", line 2: column `time`: expected seconds, found `noon`"
         );
+        let open = |line| format!(", line {line}: expected a closing `\"`, found the end of the file");
+        assert_eq!(refusal("a,b\n1,2\n3,\"4", &[]), open(3));
+        assert_eq!(refusal("a,b\n1,2\n\"3,4\n5,6\n", &[]), open(3));
+        let middle = refusal("a\n1\n\0\n2\n", &[]);
+        assert!(middle.starts_with(", line 3: column `a`: expected a number"), "{middle}");
+        assert_eq!(refusal("a,\"b\n1,2\n", &[]), open(1));
         assert_eq!(refusal("", &[]), ": expected a header with the names of columns, found none");
         assert!(refusal("time,b\n", &[("time", "sample".into())]).contains("needs `rate_hz`"));
         let missing = Bench::of::<CsvSource>(&[("path", "/proc/nope".into())]).err().unwrap().to_string();
