@@ -151,7 +151,14 @@ impl Member {
         drop(queue.clear());
     }
 
-    pub(super) fn call(&self, topic: &str, argument: &Json, timeout: Duration) -> Result<Json, BusError> {
+    /// `begun` learns the number of the call, by which it can be [given up](Member::give_up).
+    pub(super) fn call(
+        &self,
+        topic: &str,
+        argument: &Json,
+        timeout: Duration,
+        begun: impl FnOnce(u64),
+    ) -> Result<Json, BusError> {
         let deadline = Instant::now() + timeout;
         let directory = self.directory();
         let Some((responder, pid)) = directory.responder(topic) else {
@@ -164,6 +171,7 @@ impl Member {
         };
         drop(directory);
         let (correlation, call) = self.shared.calls.begin(responder, pid, topic);
+        begun(correlation);
         let mut mail = wire::encode(Kind::Request, topic, argument);
         (mail.correlation, mail.reply_to) = (correlation, Some(self.shared.address));
         let posted = self.pond().post(responder, &mail, MailClass::Ordinary, timeout);
@@ -178,6 +186,11 @@ impl Member {
         };
         self.shared.calls.end(correlation);
         answer.unwrap_or_else(|| Err(BusError::TimedOut { topic: topic.to_owned(), pid, waited: timeout }))
+    }
+
+    /// Ends a call as if the pond were stopped; an answer that comes later finds nobody.
+    pub(super) fn give_up(&self, call: u64) {
+        self.shared.calls.answer(call, Err(BusError::Stopped));
     }
 }
 

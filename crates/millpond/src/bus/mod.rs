@@ -311,7 +311,24 @@ impl Bus {
     pub fn call(&self, topic: &str, argument: &impl Serialize, timeout: Duration) -> Result<Json, BusError> {
         check_topic(topic)?;
         let argument = to_json(topic, argument)?;
-        self.0.call(topic, &argument, timeout)
+        self.0.call(topic, &argument, timeout, |_| {})
+    }
+
+    /// As [`call`](Bus::call); `begun` learns the number of the call, by which another thread can [give it up](Bus::give_up).
+    pub(crate) fn call_begun(
+        &self,
+        topic: &str,
+        argument: &Json,
+        timeout: Duration,
+        begun: impl FnOnce(u64),
+    ) -> Result<Json, BusError> {
+        check_topic(topic)?;
+        self.0.call(topic, argument, timeout, begun)
+    }
+
+    /// Ends a call that waits for its answer with [`BusError::Stopped`].
+    pub(crate) fn give_up(&self, call: u64) {
+        self.0.give_up(call);
     }
 }
 

@@ -9,14 +9,15 @@ use crate::bus::{Bus, BusError, Json, json};
 use crate::prelude::*;
 
 /// An answer that takes longer is no good: half of the time is its uncertainty.
-const TIMEOUT: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = if cfg!(test) { Duration::from_secs(3600) } else { Duration::from_secs(1) };
 
 /// The estimate, and the thread that improves it.
 pub(super) struct Asker {
     topic: String,
     every: Duration,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    /// The thread, and the bus on which it asks.
+    thread: Option<(JoinHandle<()>, Bus)>,
 }
 
 struct Shared {
@@ -28,6 +29,8 @@ struct State {
     clock: ClockEstimate,
     asks: bool,
     ends: bool,
+    /// The call that may be waiting for its answer.
+    question: Option<u64>,
     /// Why the latest question was in vain.
     failure: Option<String>,
 }
@@ -37,7 +40,7 @@ impl Asker {
     /// A topic that is none.
     pub(super) fn new(topic: String, every: Duration, asks: bool, clock: ClockEstimate) -> Result<Self> {
         crate::bus::check_topic(&topic)?;
-        let state = State { clock, asks, ends: false, failure: None };
+        let state = State { clock, asks, ends: false, question: None, failure: None };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         Ok(Self { topic, every, shared, thread: None })
     }
@@ -48,7 +51,7 @@ impl Asker {
         let (block, topic, every) = (io.block().to_owned(), self.topic.clone(), self.every);
         let thread = std::thread::Builder::new().name("clock".to_owned()).spawn(move || {
             while shared.wants_to_ask() {
-                match ask(&bus, &topic) {
+                match shared.ask(&bus, &topic) {
                     Ok(probe) => {
                         if let Some(estimate) = shared.add(probe) {
                             // Only a wrong topic or value cannot be published, and these are neither.
@@ -73,7 +76,7 @@ impl Asker {
             action: "start a thread to ask another clock".to_owned(),
             source,
         };
-        self.thread = Some(thread.map_err(no_thread)?);
+        self.thread = Some((thread.map_err(no_thread)?, io.bus().clone()));
         Ok(())
     }
 
@@ -102,11 +105,17 @@ impl Asker {
 }
 
 impl Drop for Asker {
-    /// Waits for the answer to a question that was asked, so that nobody uses the pond behind its block.
+    /// Waits for the thread, so that nobody uses the pond behind its block, but not for the answer to its question.
     fn drop(&mut self) {
-        self.shared.lock().ends = true;
+        let mut state = self.shared.lock();
+        state.ends = true;
+        let question = state.question;
+        drop(state);
         self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
+        if let Some((thread, bus)) = self.thread.take() {
+            if let Some(question) = question {
+                bus.give_up(question);
+            }
             let _ = thread.join();
         }
     }
@@ -122,6 +131,19 @@ impl Shared {
         let is_idle = |state: &mut State| !state.asks && !state.ends;
         let state = self.changed.wait_while(self.lock(), is_idle).unwrap_or_else(PoisonError::into_inner);
         !state.ends
+    }
+
+    /// Asks once.
+    fn ask(&self, bus: &Bus, topic: &str) -> Result<Probe, BusError> {
+        let sent_ns = now_ns();
+        let answer = bus.call_begun(topic, &Json::Null, TIMEOUT, |question| {
+            let mut state = self.lock();
+            state.question = Some(question);
+            if state.ends {
+                bus.give_up(question);
+            }
+        })?;
+        probe(sent_ns, &answer, now_ns()).map_err(|why| BusError::Refused { why })
     }
 
     fn pause(&self, time: Duration) {
@@ -159,12 +181,6 @@ struct Probe {
     received_ns: i64,
 }
 
-fn ask(bus: &Bus, topic: &str) -> Result<Probe, BusError> {
-    let sent_ns = now_ns();
-    let answer = bus.call(topic, &Json::Null, TIMEOUT)?;
-    probe(sent_ns, &answer, now_ns()).map_err(|why| BusError::Refused { why })
-}
-
 /// The time that the other side took between two readings is no part of the round trip.
 fn probe(sent_ns: i64, answer: &Json, received_ns: i64) -> Result<Probe, String> {
     if let Some(remote_ns) = answer.as_i64() {
@@ -198,6 +214,25 @@ pub(super) fn now_ns() -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Bench;
+
+    #[test]
+    fn ends_although_a_responder_hangs() {
+        let params = [("mode", "clock".into()), ("ask", "scope/time".into()), ("ask_every_ms", 1.into())];
+        let mut bench = Bench::of::<super::super::Restamp>(&params).unwrap();
+        let requests = bench.bus().answer("scope/time").unwrap();
+        bench.push_at("in", 0, &[0.0]).unwrap();
+        bench.run().unwrap();
+        let patience = Duration::from_secs(60);
+        let unanswered = requests.next(patience).unwrap().expect("a question");
+        let (ended, has_ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            drop(bench);
+            ended.send(()).unwrap();
+        });
+        has_ended.recv_timeout(patience).expect("the block has ended");
+        drop(unanswered);
+    }
 
     #[test]
     fn an_answer_is_one_reading_or_two() {
