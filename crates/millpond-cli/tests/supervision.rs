@@ -177,3 +177,33 @@ all = { type = "file-sink", path = "all.f32" }
         assert_eq!(run.size("out.f32"), run.size("all.f32"), "all that was sent has arrived");
     }
 }
+
+#[test]
+fn failures_that_a_restart_has_mended_are_in_the_summary() {
+    let text = r#"
+name = "mended"
+connect = [{ from = "table", to = "steady", depth = 2 }, "steady -> file"]
+[blocks]
+table = { type = "csv-source", path = "table.csv" }
+steady = { type = "interpolate", rate_hz = 1 }
+file = { type = "csv-sink", path = "rows.csv" }
+"#;
+    let run = |options: &[&str]| {
+        let directory = Directory::new();
+        // The third row has no time, which `interpolate` cannot do without.
+        directory.write("table.csv", "time,value\r\n1,1\r\n2,2\r\n,3\r\n4,4\r\n5,5\r\n6,6\r\n7,7\r\n");
+        let file = directory.write("mended.toml", text);
+        let end = Pipeline::start_in(directory, &file, options).wait();
+        assert_eq!(end.code, Some(0), "{end}");
+        end
+    };
+    let end = run(&["--json"]);
+    let summary: serde_json::Value = serde_json::from_str(&end.stdout).unwrap();
+    let blocks = summary["blocks"].as_array().unwrap();
+    let counts: Vec<_> = blocks.iter().map(|block| (&block["restarts"], &block["failures"])).collect();
+    assert_eq!(counts, [(&0.into(), &0.into()), (&1.into(), &1.into()), (&0.into(), &0.into())], "{end}");
+    let end = run(&[]);
+    let row = end.stdout.lines().find(|line| line.trim_start().starts_with("steady ")).expect("a row");
+    assert!(end.stdout.contains("RESTARTS  FAILURES\n"), "{end}");
+    assert_eq!(row.split_whitespace().rev().take(2).collect::<Vec<_>>(), ["1", "1"], "{end}");
+}

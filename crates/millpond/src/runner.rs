@@ -172,7 +172,7 @@ impl Runner {
             Ok(Visit::MayGoOn) => {}
             Ok(Visit::Waits(_)) => self.io.statistics.refresh(),
             Ok(Visit::Ended(_)) => self.io.statistics.set_stage(Stage::Done),
-            Err(_) => self.io.statistics.set_stage(Stage::Failed),
+            Err(_) => self.io.statistics.count_failure(),
         }
         visit
     }

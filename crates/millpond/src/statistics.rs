@@ -36,6 +36,7 @@ enum Counter {
     /// Stamps of the last two buffers that a block has sent or was about to send, see [`Statistics::leave_stamp`].
     EvenStamp,
     OddStamp,
+    Failures,
 }
 
 /// The numbers of one block, as anybody reads them from outside.
@@ -45,6 +46,8 @@ pub struct BlockStatistics {
     pub stage: Stage,
     /// How often a process started to run it.
     pub starts: u64,
+    /// How often it has failed or panicked; each was a reason to start it again, or to give it up.
+    pub failures: u64,
     /// Buffers taken from its inputs, by all its processes so far.
     pub taken: u64,
     /// Buffers sent on its outputs, by all its processes so far.
@@ -75,6 +78,7 @@ impl BlockStatistics {
         Self {
             stage: stages.get(value(Counter::Stage) as usize).copied().unwrap_or_default(),
             starts: value(Counter::Starts),
+            failures: value(Counter::Failures),
             taken: value(Counter::Taken),
             sent: value(Counter::Sent),
             visits: value(Counter::Visits),
@@ -124,6 +128,16 @@ impl Statistics {
 
     pub(crate) fn starts(&self) -> u64 {
         self.starts
+    }
+
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// The block could not go on.
+    pub(crate) fn count_failure(&mut self) {
+        self.set(Counter::Failures, self.counters.get(Counter::Failures as usize) + 1);
+        self.set_stage(Stage::Failed);
     }
 
     pub(crate) fn set_stage(&mut self, stage: Stage) {

@@ -66,7 +66,9 @@ impl Bench {
         let mut outputs = Vec::new();
         for port in spec.outputs(&params) {
             let (from, to) = (format!("block.{}", port.name()), format!("test.from-{}", port.name()));
-            pond.connect(&from, &to, &ConnectionConfig::default())?;
+            let config =
+                ConnectionConfig { policy: port.policy.unwrap_or_default(), ..ConnectionConfig::default() };
+            pond.connect(&from, &to, &config)?;
             outputs.push((port.name().to_owned(), pond.input(&to, &InputConfig::default())?));
         }
         let party = Party {
@@ -203,7 +205,8 @@ impl Bench {
         self.drain(output).bound()
     }
 
-    /// Lets the block work until it needs input or room in its outputs, or is done. A block that waits for a moment is waited for.
+    /// Lets the block work until it needs input or room in its outputs, or is done. A block that waits for a moment is waited for, once
+    /// for all that it has taken: what goes on by the clock alone, like the rows of `rate-probe`, would never end.
     ///
     /// # Errors
     /// What the block fails with.
@@ -211,10 +214,15 @@ impl Bench {
         if !self.started {
             self.started = self.runner.try_start()? == Start::Started;
         }
+        let mut waited_for = None;
         while self.started && !self.ended {
             match self.runner.work(1)? {
                 Progress::MayGoOn => {}
                 Progress::Waits(Wanted::Moment(moment)) => {
+                    let taken = self.runner.io.statistics.taken();
+                    if !self.inputs.is_empty() && waited_for.replace(taken) == Some(taken) {
+                        break;
+                    }
                     std::thread::sleep(moment.saturating_duration_since(std::time::Instant::now()));
                 }
                 Progress::Waits(Wanted::Input | Wanted::Output | Wanted::Buffer) => break,

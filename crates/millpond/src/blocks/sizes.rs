@@ -172,6 +172,7 @@ fn joined() -> Vec<Joined> {
         case("throttle", vec![("rate_hz", 1e12.into())], &["in"], &["out"], same),
         case("restamp", vec![("delay_ms", 1000.0.into())], &["in"], &["out"], same),
         case("exec", vec![("command", "cat".into()), ("dtype", "f64".into())], &["in"], &["out"], same),
+        case("rate-probe", vec![("interval_s", 1e-3.into())], &["in"], &["out"], same),
         case("null-sink", vec![], &["in"], &[], |_| vec![]),
         case("decimate", vec![("factor", 3.into())], &["in"], &["out"], |x| {
             vec![convolved(&low_pass(3), x).into_iter().step_by(3).collect()]
@@ -241,7 +242,7 @@ fn several_streams_of_any_length_in_buffers_of_any_size() {
 }
 
 /// Types that are held against their definition elsewhere, as their streams are no samples or do not stay within the program.
-const ELSEWHERE: [(&str, &str); 29] = [
+const ELSEWHERE: [(&str, &str); 28] = [
     ("signal", "waveforms of scipy, any chunks: signal.rs"),
     ("resampler", "sines of any frequency, pieces of any size, exact lengths: resampler.rs"),
     ("correlate", "coefficients of the definition, any chunks: correlate.rs"),
@@ -267,7 +268,6 @@ const ELSEWHERE: [(&str, &str); 29] = [
     ("exec-source", "a real program: exec_source.rs"),
     ("exec-sink", "a real program: exec_sink.rs"),
     ("print", "known lines: print.rs"),
-    ("rate-probe", "passes everything and counts by the clock, for which it waits: rate_probe.rs"),
     ("strobe", "known messages: strobe.rs"),
     ("message-debug", "known messages: message_debug.rs"),
     ("null-source", "as many zeros as asked for: null_source.rs"),

@@ -43,6 +43,7 @@ fn block(block: &BlockStatus, notes: &Notes) -> Value {
         "taken": statistics.taken,
         "sent": statistics.sent,
         "restarts": statistics.starts.saturating_sub(1),
+        "failures": statistics.failures,
         "latency": latency,
         "notes": notes.collect::<Vec<_>>(),
     })

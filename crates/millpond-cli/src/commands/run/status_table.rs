@@ -61,6 +61,7 @@ pub fn block_summary(status: &Status) -> Table {
         Column::Right("LATENCY P50"),
         Column::Right("P99"),
         Column::Right("RESTARTS"),
+        Column::Right("FAILURES"),
     ]);
     let average = |count: u64| count as f64 / status.elapsed.as_secs_f64();
     for block in &status.blocks {
@@ -70,7 +71,8 @@ pub fn block_summary(status: &Status) -> Table {
         let [taken, taken_rate] = traffic(ports.receives, taken, average(taken));
         let [sent, sent_rate] = traffic(ports.sends, sent, average(sent));
         let restarts = restarts(&block.statistics).to_string();
-        table.row([block.name.clone(), taken, taken_rate, sent, sent_rate, p50, p99, restarts]);
+        let failures = block.statistics.failures.to_string();
+        table.row([block.name.clone(), taken, taken_rate, sent, sent_rate, p50, p99, restarts, failures]);
     }
     table
 }
