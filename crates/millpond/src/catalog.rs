@@ -64,7 +64,8 @@ impl BlockType {
 }
 
 fn contradiction(spec: &Spec) -> Option<String> {
-    let ports: Vec<&str> = spec.inputs.iter().chain(&spec.outputs).map(|port| port.name.as_str()).collect();
+    let ports = spec.inputs.iter().chain(&spec.outputs);
+    let ports: Vec<&str> = ports.map(|port| port.for_each_of().unwrap_or(port.name())).collect();
     let params: Vec<&str> = spec.params.iter().map(Param::name).collect();
     for names in [&ports, &params] {
         if let Some(i) = (0..names.len()).find(|&i| names[..i].contains(&names[i])) {

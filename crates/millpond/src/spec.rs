@@ -215,7 +215,8 @@ impl Port {
         self
     }
 
-    /// What a sender does when this input is full, unless the connection says otherwise.
+    /// What a sender does when this input, or the receiver of this output, is full, unless the connection says otherwise; of both, what the
+    /// input says.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = Some(policy);
         self

@@ -1,7 +1,7 @@
 //! `interpolate`: the values of a stream at other moments.
 
 use super::last_stamp::LastStamp;
-use super::timed_inputs::{BESIDE_HELD, TimedInputs, ns};
+use super::timed_inputs::{BESIDE_HELD, TimedInputs, late_param, late_ports, ns};
 use crate::align::{Aligner, Config, Grid, Linear, Neighbours, Poll, PortConfig, interpolate};
 use crate::prelude::*;
 
@@ -38,6 +38,8 @@ blocks.lines = { type = "print" }
             .input(again(Port::new("in", "rows of numbers, one in a buffer, stamped").dtypes(REAL)))
             .input(again(Port::one_for_each("onto", "a stream whose stamps are the moments")))
             .output(Port::new("out", "the input's columns at the moments").dtypes([DType::F64]).shape(["columns"]))
+            .output(late_ports())
+            .param(late_param())
             .param(
                 Param::int("rate_hz", "moments at this rate, whole multiples of its period since 1970 or the stream's start")
                     .range(1.0, 1e9)
@@ -96,6 +98,7 @@ blocks.lines = { type = "print" }
         let inputs: Vec<String> = ["in".to_owned()].into_iter().chain(onto).collect();
         let mut timed = TimedInputs::named(inputs.iter().map(|name| (name.clone(), false)));
         timed.inputs.iter_mut().skip(1).for_each(|onto| onto.only_stamps = true);
+        timed.name_late_outputs(params)?;
         Ok(Self {
             aligner: Aligner::new(policy, Config::of(inputs.len(), port)),
             inputs: timed,
@@ -242,6 +245,16 @@ mod tests {
         bench.advance("clock", Timestamp::Absolute(70 * MS));
         assert!(rows(&mut bench).is_empty());
         assert_eq!(bench.bound("out"), Some(Timestamp::Absolute(70 * MS)));
+    }
+
+    #[test]
+    fn what_is_late_goes_on_unchanged() {
+        let late: (&str, Value) = ("late", vec!["late".to_owned()].into());
+        let mut bench = Bench::of::<Interpolate>(&[("rate_hz", 100.into()), late]).unwrap();
+        bench.push_at("in", 30 * MS, &[0.0]).unwrap();
+        let sent = bench.push_at("in", 20 * MS, &[1.0]).unwrap();
+        rows(&mut bench);
+        assert_eq!(bench.pull_buffer("late").unwrap().expect("what was late").id(), sent.id());
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Block for SyncMerge {
                 "A row for each moment, as docs/time.md explains: `exact`, `nearest` and `approximate` choose a buffer of each input, \
                  `linear` computes the values between two. The result does not depend on the order of arrival across inputs. \
                  Values that are missing are NaN. A row is stamped like the reference, or the first input that has a value; \
-                 stamps never go back. Tolerances, timeouts, disorder and depth are set for all inputs or one by one, and can be set \
+                 stamps never go back. What is late is counted, and comes unchanged on the outputs that `late` names. Tolerances, timeouts, disorder and depth are set for all inputs or one by one, and can be set \
                  while it runs: they hold for what is decided from then on, a timeout counts from then on, a smaller depth drops \
                  nothing by itself, a greater disorder is no help to what was late already. What cannot be set makes the \
                  output's format (policy, reference, rate, columns) or its ports. \

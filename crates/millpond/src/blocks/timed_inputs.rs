@@ -8,6 +8,9 @@ use crate::prelude::*;
 use crate::stream::{Description, columns};
 
 mod advice;
+mod parameters;
+
+pub(super) use self::parameters::{for_each_input, late_param, late_ports, timed_ports, with_timed_inputs};
 
 /// How long a full input waits before the user is told.
 const STALL_TOLD_AFTER: Duration = Duration::from_secs(2);
@@ -15,7 +18,6 @@ const STALL_TOLD_AFTER: Duration = Duration::from_secs(2);
 pub(super) const BESIDE_HELD: u32 = 2;
 /// Buffers taken at a time.
 const BATCH: usize = 64;
-const OVERFLOWS: &[&str] = &["sync", "async", "hybrid"];
 
 /// The inputs of a block, each with the number of its port at the aligner.
 pub(super) struct TimedInputs {
@@ -45,45 +47,11 @@ pub(super) struct TimedInput {
     holds_at_most: Option<usize>,
     /// A buffer that found the aligner full.
     refused: Option<(i64, Buffer)>,
+    /// The output to which late buffers go.
+    late: Option<String>,
     has_ended: bool,
     /// How far the stream had come when a new epoch began.
     stale_bound: Option<Timestamp>,
-}
-
-/// A parameter with a number for all inputs, or one for each.
-pub(super) fn for_each_input(name: &str, doc: &str) -> Param {
-    Param::numbers_for_each(name, doc, "inputs").range(0.0, 9e12)
-}
-
-/// The input ports.
-pub(super) fn timed_ports() -> Port {
-    Port::one_for_each("inputs", "rows of numbers, one in a buffer, stamped").dtypes(REAL)
-}
-
-/// Adds the input ports, and the parameters that say how they are waited for.
-pub(super) fn with_timed_inputs(spec: Spec, ports: Port) -> Spec {
-    let each = for_each_input;
-    spec.input(ports)
-        .param(Param::names("inputs", "names of the inputs"))
-        .param(
-            each("disorder_ms", "by how much a buffer may be earlier than the newest before it")
-                .unit("ms")
-                .default(vec![0.0]),
-        )
-        .param(each("timeout_ms", "how long an input may keep the others waiting").unit("ms").optional())
-        .param(each("depth", "buffers held at most, 2 or more").default(vec![64.0]))
-        .param(Param::names("optional", "inputs that rows can do without").optional())
-        .param(Param::names("stamp_on_arrival", "inputs whose buffers are stamped when they come").optional())
-        .param(
-            Param::one_of("overflow", "what happens when an input holds `depth` buffers", OVERFLOWS)
-                .default("sync"),
-        )
-        .param(
-            Param::float("deadline_ms", "hybrid: how long a full input waits before its oldest is dropped")
-                .range(0.0, 9e12)
-                .unit("ms")
-                .default(100.0),
-        )
 }
 
 impl TimedInputs {
@@ -109,6 +77,7 @@ impl TimedInputs {
             return Err(Error::Refused(problem.to_owned()));
         }
         let mut inputs = Self { optional, may_stamp: true, ..Self::named(names.into_iter().zip(stamped)) };
+        inputs.name_late_outputs(params)?;
         let config = inputs.config(params);
         Ok((inputs, config))
     }
@@ -149,6 +118,7 @@ impl TimedInputs {
             only_stamps: false,
             holds_at_most: None,
             refused: None,
+            late: None,
             has_ended: false,
             stale_bound: None,
         };
@@ -189,6 +159,10 @@ impl TimedInputs {
                 )));
             }
             input.holds_at_most = queue.map(|queue| (queue - BESIDE_HELD) as usize);
+            if let Some(late) = &input.late {
+                let format = io.format(&input.name).cloned().unwrap_or_default();
+                io.set_format(late, format)?;
+            }
             let Some(format) = io.format(&input.name) else { continue };
             input.columns = columns(format);
             let own = Description::of(format).column_names(input.columns);
@@ -241,12 +215,12 @@ impl TimedInputs {
         &mut self,
         io: &mut Io,
         aligner: &mut Aligner<Buffer, P>,
-    ) -> Result<bool> {
+    ) -> Result<bool, Pause> {
         let mut moved = false;
         let mut taken = 0;
         for port in 0..self.inputs.len() {
             if let Some((stamp_ns, buffer)) = self.inputs[port].refused.take() {
-                moved |= self.offer(port, stamp_ns, buffer, aligner);
+                moved |= self.offer(io, port, stamp_ns, buffer, aligner)?;
             }
             while self.inputs[port].refused.is_none() {
                 // No more than there is room for: what is refused has no place.
@@ -258,7 +232,7 @@ impl TimedInputs {
                     // One that does not fit is refused before others are held with it, which would be lost too.
                     self.inputs[port].check_columns(&buffer)?;
                     let stamp_ns = self.stamp_ns(port, &buffer)?;
-                    moved |= self.offer(port, stamp_ns, buffer, aligner);
+                    moved |= self.offer(io, port, stamp_ns, buffer, aligner)?;
                 }
                 self.batch = batch;
                 if is_empty {
@@ -291,21 +265,29 @@ impl TimedInputs {
         }
     }
 
-    /// Gives the aligner a buffer; returns whether it took it.
+    /// Gives the aligner a buffer; returns whether it took it. What is late goes on to whoever wants to see it.
     fn offer<P: Policy<Buffer>>(
         &mut self,
+        io: &mut Io,
         port: usize,
         stamp_ns: i64,
         buffer: Buffer,
         aligner: &mut Aligner<Buffer, P>,
-    ) -> bool {
+    ) -> Result<bool, Pause> {
+        let input = &mut self.inputs[port];
         match aligner.push(port, stamp_ns, buffer) {
             Pushed::Full(buffer) => {
-                self.inputs[port].refused = Some((stamp_ns, buffer));
-                false
+                input.refused = Some((stamp_ns, buffer));
+                return Ok(false);
             }
-            Pushed::Held | Pushed::Dropped(..) | Pushed::Replaced(_) | Pushed::TakenLate => true,
+            Pushed::Dropped(Reason::Late, buffer) => {
+                if let Some(late) = &input.late {
+                    io.send(late, buffer)?;
+                }
+            }
+            Pushed::Held | Pushed::Dropped(..) | Pushed::Replaced(_) | Pushed::TakenLate => {}
         }
+        Ok(true)
     }
 
     /// Lets the aligner know how far a stream has come that has nothing to send; returns whether that is news.

@@ -316,11 +316,14 @@ impl Checker<'_> {
     fn connection(&mut self, draft: DraftConnection) -> bool {
         let from = self.port(&draft.from, Direction::Output);
         let to = self.port(&draft.to, Direction::Input);
-        let (Some((from, _)), Some((to, input))) = (from, to) else { return false };
+        let (Some((from, output)), Some((to, input))) = (from, to) else { return false };
         let redelivers = input.as_ref().is_some_and(|port| port.redelivers);
         let config = ConnectionConfig {
             depth: draft.config.depth.or(input.as_ref().and_then(|port| port.depth)),
-            policy: match (draft.config.policy, input.and_then(|port| port.policy)) {
+            policy: match (
+                draft.config.policy,
+                [input, output].into_iter().flatten().find_map(|port| port.policy),
+            ) {
                 (Policy::Block, Some(of_port)) => of_port,
                 (of_connection, _) => of_connection,
             },

@@ -276,3 +276,47 @@ fn a_new_epoch_begins_anywhere() {
         "block `block` has no call `begin`; it has `reset`"
     );
 }
+
+fn late_outputs() -> (&'static str, Value) {
+    ("late", vec!["late-a".to_owned(), "late-b".to_owned()].into())
+}
+
+#[test]
+fn what_is_late_goes_on_unchanged() {
+    let mut bench = bench(&[late_outputs()]);
+    feed(&mut bench);
+    let late = [
+        ("late-a", bench.push_at("a", 5 * MS, &[5.0, 6.0]).unwrap()),
+        ("late-b", bench.push_at("b", -3 * MS, &[7.0]).unwrap()),
+    ];
+    // A second one of a stamp that is held is a duplicate, which is no news to anybody.
+    bench.push_at("a", 20 * MS, &[0.0, 0.0]).unwrap();
+    rows(&mut bench);
+    assert_eq!(Description::of(&bench.output_format("late-a").unwrap()).columns, ["x", "y"]);
+    for (output, sent) in late {
+        let got = bench.pull_buffer(output).unwrap().expect("what was late");
+        assert_eq!((got.id(), got.timestamp()), (sent.id(), sent.timestamp()), "{output}");
+        assert!(bench.pull_buffer(output).unwrap().is_none(), "{output}");
+    }
+}
+
+#[test]
+fn outputs_for_what_is_late_need_names_of_their_own() {
+    let refusal = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let inputs = ("inputs", vec!["a".to_owned(), "b".to_owned()].into());
+        let params =
+            [inputs, ("late", names.into())].map(|(name, value): (&str, Value)| (name.to_owned(), value));
+        let params = Params::new(&SyncMerge::spec(), params).unwrap();
+        SyncMerge::new(&params).err().expect("refused").to_string()
+    };
+    assert_eq!(
+        refusal(&["late"]),
+        "parameter `late`: expected 2 names of outputs, one for each input (a, b), found 1"
+    );
+    assert_eq!(
+        refusal(&["late", "out"]),
+        "parameter `late`: expected names that no other port has, found `out`"
+    );
+    assert_eq!(refusal(&["b", "late"]), "parameter `late`: expected names that no other port has, found `b`");
+}
