@@ -13,7 +13,7 @@ use crate::stream::Description;
 /// Started again after its process was killed, it goes on behind the last row that it had sent.
 pub(super) struct CsvSource {
     path: String,
-    reader: csv::Reader<Chain<File, &'static [u8]>>,
+    reader: Reader,
     record: csv::StringRecord,
     columns: Vec<String>,
     time: Time,
@@ -23,6 +23,8 @@ pub(super) struct CsvSource {
     stamp: Timestamp,
     ended: bool,
 }
+
+type Reader = csv::Reader<Chain<File, &'static [u8]>>;
 
 /// What the first column says.
 #[derive(Clone, Copy, PartialEq)]
@@ -147,15 +149,16 @@ blocks.copy = { type = "csv-sink", path = "every-tenth.csv" }
 
 impl CsvSource {
     fn read_record(&mut self) -> Result<bool> {
-        let is_there =
-            self.reader.read_record(&mut self.record).map_err(|error| unreadable(&self.path, error))?;
+        let read = |reader: &mut Reader, record: &mut csv::StringRecord| {
+            reader.read_record(record).map_err(|error| unreadable(&self.path, error))
+        };
+        let is_there = read(&mut self.reader, &mut self.record)?;
         check_quotes(&self.path, &self.record)?;
-        // The same in the middle of a file is a field like any other, and a wrong one.
-        let is_last = self.record.len() == 1 && &self.record[0] == LAST;
-        let mut behind = csv::StringRecord::new();
-        Ok(is_there
-            && !(is_last
-                && !self.reader.read_record(&mut behind).map_err(|error| unreadable(&self.path, error))?))
+        if self.record.len() == 1 && &self.record[0] == LAST {
+            // In the middle of the file it is a field like any other, and a wrong one.
+            return read(&mut self.reader, &mut csv::StringRecord::new());
+        }
+        Ok(is_there)
     }
 
     /// Appends the next row to `values`; false at the end.
