@@ -137,6 +137,27 @@ fn a_block_of_an_own_program_works_and_is_started_again() {
 }
 
 #[test]
+fn the_source_and_the_mean_of_the_page_work() {
+    let source = include_str!("../../millpond/examples/own_blocks.rs");
+    let page = include_str!("../../../docs/programs.md");
+    let shown =
+        page.split("```rust\n").nth(2).and_then(|rest| rest.split("```").next()).expect("a second fence");
+    assert!(source.contains(shown.trim()), "docs/programs.md shows what examples/own_blocks.rs has");
+    let directory = Directory::new();
+    let text = format!(
+        "duration = '0.2s'\nconnect = ['ramp -> mean -> table']\n[blocks]\nramp = {{ type = 'ramp', program = '{0}' }}\n\
+         mean = {{ type = 'mean', program = '{0}' }}\ntable = {{ type = 'csv-sink', path = 'means.csv' }}\n",
+        own_blocks()
+    );
+    let file = directory.write("means.toml", &text);
+    let end = Pipeline::start_in(directory, &file, &["--quiet"]).wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    let table = String::from_utf8(end.bytes("means.csv")).expect("text");
+    let means: Vec<&str> = table.lines().skip(1).filter_map(|row| row.split(',').nth(1)).collect();
+    assert!(means.starts_with(&["239.5", "719.5", "1199.5"]), "{table}");
+}
+
+#[test]
 fn a_process_is_of_one_program() {
     let text = with_halve(r#"{ type = "null-sink", process = "all" }"#)
         .replace("type = \"halve\"", "type = \"halve\", process = \"all\"");
