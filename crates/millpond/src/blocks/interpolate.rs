@@ -258,6 +258,17 @@ mod tests {
     }
 
     #[test]
+    fn a_new_epoch_begins_anywhere() {
+        let mut bench = Bench::of::<Interpolate>(&[("rate_hz", 100.into())]).unwrap();
+        for epoch in [1000, 10] {
+            bench.push_at("in", epoch * MS, &[1.0]).unwrap();
+            bench.push_at("in", (epoch + 10) * MS, &[2.0]).unwrap();
+            assert_eq!(rows(&mut bench), [(epoch, 1.0), (epoch + 10, 2.0)]);
+            assert_eq!(bench.call("reset", json!(null)).unwrap(), json!({ "dropped": 1 }));
+        }
+    }
+
+    #[test]
     fn needs_either_a_rate_or_a_stream() {
         let onto: (&str, Value) = ("onto", vec!["clock".to_owned()].into());
         for params in [vec![], vec![("rate_hz", 5.into()), onto]] {

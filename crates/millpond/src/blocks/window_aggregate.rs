@@ -364,6 +364,20 @@ mod tests {
     }
 
     #[test]
+    fn a_new_epoch_begins_anywhere() {
+        let params = [("inputs", vec!["a".to_owned()].into()), ("size_ms", 10.into())];
+        let mut bench = Bench::of::<WindowAggregate>(&params).unwrap();
+        for epoch in [1000, 10] {
+            bench.push_at("a", epoch * MS, &[1.0]).unwrap();
+            bench.push_at("a", (epoch + 10) * MS, &[2.0]).unwrap();
+            bench.run().unwrap();
+            let row = bench.pull_buffer("out").unwrap().expect("a window");
+            assert_eq!(row.timestamp(), Timestamp::Absolute(epoch * MS));
+            bench.call("reset", json!(null)).unwrap();
+        }
+    }
+
+    #[test]
     fn unknown_statistics_are_named() {
         let params: [(&str, Value); 3] = [
             ("inputs", vec!["a".to_owned()].into()),
