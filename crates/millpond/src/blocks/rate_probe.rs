@@ -143,6 +143,15 @@ mod tests {
     }
 
     #[test]
+    fn a_bench_waits_for_one_row_and_not_until_no_more_fit() {
+        let mut bench = Bench::of::<RateProbe>(&[("interval_s", 0.02.into())]).unwrap();
+        bench.push_frames("in", 0, 1, &[1i16; 20]).unwrap();
+        bench.run().unwrap();
+        let rows = bench.pull_all::<f64>("rates").unwrap().len() / COLUMNS.len();
+        assert!((1..10).contains(&rows), "{rows} rows");
+    }
+
+    #[test]
     fn a_row_for_each_interval() {
         let mut probe = RateProbe::new(&params(0.5)).unwrap();
         let start = Instant::now();
