@@ -2,7 +2,8 @@
 
 mod pipeline;
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use pipeline::{Directory, Pipeline, is_alive, wait_until};
 use rustix::process::Signal;
@@ -135,6 +136,32 @@ b = { type = "null-sink" }
     assert_eq!((end.code, end.count_of("short.out -> a.in", 1)), (Some(0), 3), "{end}");
 }
 
+/// How often the threads of a process have gone to sleep.
+#[derive(Debug)]
+struct WakeUps {
+    /// The one that watches the other processes.
+    watcher: u64,
+    /// Each of the others.
+    blocks: BTreeMap<String, u64>,
+}
+
+fn wake_ups(pid: i32) -> WakeUps {
+    let mut wake_ups = WakeUps { watcher: 0, blocks: BTreeMap::new() };
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).expect("it is running").flatten() {
+        let read = |file| std::fs::read_to_string(thread.path().join(file)).unwrap_or_default();
+        let status = read("status");
+        let count = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+        let count = count.and_then(|count| count.trim().parse().ok()).unwrap_or(0);
+        match read("comm").trim() {
+            "millpond-watch" => wake_ups.watcher += count,
+            _ => {
+                wake_ups.blocks.insert(thread.file_name().to_string_lossy().into_owned(), count);
+            }
+        }
+    }
+    wake_ups
+}
+
 #[test]
 fn idle_blocks_in_several_processes_cost_nothing() {
     use std::fmt::Write as _;
@@ -160,16 +187,20 @@ fn idle_blocks_in_several_processes_cost_nothing() {
     wait_until("all blocks run", || run.another(&["ps"]).stdout.matches("open").count() >= 16);
     // On a busy machine some thread is still starting when all connections are there.
     wait_until("all have started", || {
-        let then = pids.map(pipeline::cpu_time);
+        let then = pids.map(wake_ups);
         std::thread::sleep(Duration::from_secs(1));
-        pids.map(pipeline::cpu_time) == then
+        pids.map(wake_ups).iter().zip(&then).all(|(now, then)| now.blocks == then.blocks)
     });
-    let before = pids.map(pipeline::cpu_time);
+    let before = pids.map(wake_ups);
+    let start = Instant::now();
     std::thread::sleep(Duration::from_secs(10));
-    let after = pids.map(pipeline::cpu_time);
-    let used: Duration = after.iter().zip(before).map(|(now, then)| *now - then).sum();
-    // A tick of 10 ms may fall on anybody who happens to run: one in 60 s of process time is 0.0 %.
-    assert!(used <= Duration::from_millis(10), "{used:?}: {before:?} {after:?}");
+    let after = pids.map(wake_ups);
+    // What a process does while its blocks have nothing to do: it says once a second that it is alive.
+    let beats = start.elapsed().as_secs() + 1;
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(before.blocks, after.blocks, "a thread of an idle block was woken");
+        assert!(after.watcher - before.watcher <= beats, "{before:?} {after:?} in {beats} s");
+    }
     run.signal(Signal::INT);
     let end = run.wait();
     assert_eq!(end.code, Some(0), "{end}");

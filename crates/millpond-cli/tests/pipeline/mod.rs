@@ -303,13 +303,6 @@ pub fn is_idle(pid: i32) -> bool {
     state(pid).is_none_or(|state| state == 'S' || state == 'Z')
 }
 
-/// CPU time that a process has used, in steps of 10 ms.
-pub fn cpu_time(pid: i32) -> Duration {
-    let fields = stat(pid).expect("it is running");
-    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("ticks")).sum();
-    Duration::from_millis(10 * ticks)
-}
-
 fn state(pid: i32) -> Option<char> {
     stat(pid)?.first()?.chars().next()
 }

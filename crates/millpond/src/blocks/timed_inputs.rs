@@ -22,8 +22,8 @@ const BATCH: usize = 64;
 /// The inputs of a block, each with the number of its port at the aligner.
 pub(super) struct TimedInputs {
     pub(super) inputs: Vec<TimedInput>,
-    /// The stamp that came first; all others must be of its kind.
-    kind: Option<Timestamp>,
+    /// The input and the stamp that came first; all others must be of its kind.
+    kind: Option<(usize, Timestamp)>,
     started: Instant,
     has_timeouts: bool,
     /// The block has the parameter `stamp_on_arrival`.
@@ -308,7 +308,7 @@ impl TimedInputs {
         };
         let is_absolute = |stamp: Timestamp| matches!(stamp, Timestamp::Absolute(_));
         // Before anything has come, it says what kind of stamps there are; one of another kind is no help.
-        let kind = *self.kind.get_or_insert(bound);
+        let (_, kind) = *self.kind.get_or_insert((port, bound));
         let Some(ns) = bound.to_ns(None).filter(|_| is_absolute(kind) == is_absolute(bound)) else {
             return false;
         };
@@ -329,12 +329,16 @@ impl TimedInputs {
             expected: format!("buffers with a timestamp{advice}"),
             found: stamp.to_string(),
         })?;
-        let kind = *self.kind.get_or_insert(stamp);
-        if is_absolute(kind) != is_absolute(stamp) {
+        let first = *self.kind.get_or_insert((port, stamp));
+        if is_absolute(first.1) != is_absolute(stamp) {
+            // The same words, whichever came first.
+            let ((one, kind), (other, stamp)) =
+                if first.0 <= port { (first, (port, stamp)) } else { ((port, stamp), first) };
             return Err(Error::StreamMismatch {
-                port: input.name.clone(),
+                port: self.inputs[other].name.clone(),
                 expected: format!(
-                    "stamps that can be compared with those of the other inputs, such as {kind}"
+                    "stamps that can be compared with those of `{}`, such as {kind}",
+                    self.inputs[one].name
                 ),
                 found: stamp.to_string(),
             });
@@ -345,7 +349,7 @@ impl TimedInputs {
     /// A moment of the timeline as a stamp of the inputs' kind.
     pub(super) fn stamp(&self, ns: i64) -> Timestamp {
         match self.kind {
-            Some(Timestamp::Absolute(_)) => Timestamp::Absolute(ns),
+            Some((_, Timestamp::Absolute(_))) => Timestamp::Absolute(ns),
             _ => Timestamp::Relative(ns),
         }
     }
