@@ -51,6 +51,13 @@ fn has_pending_term(pid: u32) -> bool {
     u64::from_str_radix(pending.trim(), 16).is_ok_and(|mask| mask & 1 << (Signal::TERM.as_raw() - 1) != 0)
 }
 
+fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it has not ended");
+    let mut stats =
+        threads.flatten().map(|t| std::fs::read_to_string(t.path().join("stat")).unwrap_or_default());
+    stats.all(|stat| stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with('T')))
+}
+
 /// The server and a block, once they are there.
 fn init(millpond: &Millpond, options: &str) -> Running {
     let server = millpond.start(&format!("init studio {options}"));
@@ -116,6 +123,8 @@ fn three_sources_a_merger_a_gain_and_a_sink() {
     // Killed, it takes nothing with it but what it had in hand; started again by hand it goes on with its queue.
     signal(running[4].pid(), Signal::KILL);
     wait_until("its death is recovered", || pid_of(&millpond, "scaled").is_none());
+    let told = || millpond.run("logs studio scaled").stdout.contains("has died");
+    wait_until("the server has seen it", told);
     wait_until("rows wait for it", || of_connection(&millpond, "scaled.in", "queued") > 5);
     let _again = block(&millpond, "gain scaled --param k=0.001");
     let before = of_connection(&millpond, "file.in", "taken");
@@ -181,6 +190,8 @@ fn a_second_signal_stops_everybody_at_once() {
     let sink = block(&millpond, "null-sink sink");
     // It cannot end in order while it is stopped.
     signal(sink.pid(), Signal::STOP);
+    // Until each of its threads has stopped, it could still take another signal.
+    wait_until("the sink is stopped", || is_stopped(sink.pid()));
     signal(server.pid(), Signal::INT);
     // It has had the first signal when it has passed it on.
     wait_until("the sink is asked to end", || has_pending_term(sink.pid()));

@@ -2,7 +2,6 @@
 
 mod pipeline;
 
-
 use pipeline::{Pipeline, Rows, example, wait_until};
 use rustix::process::Signal;
 
