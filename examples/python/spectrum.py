@@ -51,4 +51,6 @@ def main(wav: str, table: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) != 3:
+        sys.exit(f"usage: {sys.argv[0]} SONG.wav SPECTRUM.csv")
+    main(sys.argv[1], sys.argv[2])

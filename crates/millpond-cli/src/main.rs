@@ -1,5 +1,14 @@
 //! The `millpond` program: what was typed becomes one [`args::Command`], and each command is one file in `commands/`.
 
+/// As the standard one, but that a standard error which cannot be written to (full, closed) is no reason to die of: what was to be
+/// said is lost, the exit code is not.
+macro_rules! eprintln {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}
+
 mod args;
 mod clock;
 mod commands;
@@ -11,6 +20,7 @@ mod table;
 mod units;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 
@@ -24,6 +34,8 @@ use commands::{
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    // Where files may not grow any more (`ulimit -f`; a pond's memory is one), that is an error with a name, not the end of the process.
+    let _ = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, Arc::default());
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Init(args) => init::run(args),
@@ -55,9 +67,20 @@ fn main() -> ExitCode {
         Command::TorturePeer(args) => torture::run_peer(args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("millpond: {error:#}");
+        eprintln!("millpond: {}", with_causes(&error));
         if is_usage(&error) { ExitCode::from(EXIT_USAGE) } else { ExitCode::FAILURE }
     })
+}
+
+/// The error and what it came of, each once: some errors say their cause themselves.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Whatever a command wanted to do with it: a name that cannot be one has been typed.

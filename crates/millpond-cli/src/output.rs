@@ -18,7 +18,11 @@ pub fn print_while_read(text: &str) -> std::io::Result<bool> {
     let mut out = stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        result => result.map(|()| true),
+        Err(error) => {
+            let problem = format!("cannot write to standard output: {error}");
+            Err(std::io::Error::new(error.kind(), problem))
+        }
+        Ok(()) => Ok(true),
     }
 }
 

@@ -118,3 +118,21 @@ fn commands_end_as_they_say() {
         .collect();
     assert!(untold.is_empty(), "no case of {untold:?}");
 }
+
+#[test]
+fn what_cannot_be_written_is_an_error_or_lost_but_no_panic() {
+    let millpond = Millpond::new();
+    // What there is to say about the file cannot be said.
+    assert_eq!(millpond.shell("millpond check none.toml 2>/dev/full").code, Some(2));
+    let Done { code, stderr, .. } = millpond.shell("millpond blocks >/dev/full");
+    assert_eq!(
+        (code, stderr.as_str()),
+        (Some(1), "millpond: cannot write to standard output: No space left on device (os error 28)\n")
+    );
+    // The kernel's signal for it would end the program without a word.
+    let Done { code, stderr, .. } = millpond.shell("ulimit -f 10; millpond init small");
+    assert_eq!(
+        (code, stderr.as_str()),
+        (Some(1), "millpond: make the memory of pond `small`: File too large (os error 27)\n")
+    );
+}

@@ -10,7 +10,8 @@ use millpond_shm::{Monitor, Pond, Role, Snapshot};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::catalog::Catalog;
@@ -89,6 +90,8 @@ impl BlockProcess {
     fn run_blocks(&self, catalog: &Catalog) -> Result<ExitCode> {
         // First of all: a signal that arrives while the blocks are still being made must not kill them.
         let signals = Signals::new([SIGINT, SIGTERM]).context(|| "listen for signals")?;
+        // A file that may not grow any more is the failure of the sink that writes to it, which names it: not the end of the process.
+        flag::register(SIGXFSZ, Arc::default()).context(|| "listen for signals")?;
         let supervisor = self.supervisor.filter(|_| !self.goes_on_alone).map(watch).transpose()?;
         let mut jobs = self.blocks.iter().map(|block| block.resolve(catalog)).collect::<Result<Vec<_>>>()?;
         self.placement.apply()?;

@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+use std::fs::DirBuilder;
 use std::io::Read as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -67,6 +69,16 @@ impl Millpond {
             .env("MILLPOND_RUNTIME_DIR", &self.directory)
             .stdin(Stdio::null());
         command
+    }
+
+    /// Types a line into a shell in the directory, for what a shell does with a program's files.
+    pub fn shell(&self, line: &str) -> Done {
+        DirBuilder::new().mode(0o700).recursive(true).create(&self.directory).expect("a directory");
+        let programs = Path::new(env!("CARGO_BIN_EXE_millpond")).parent().expect("a directory");
+        let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]).env("PATH", path).env("MILLPOND_RUNTIME_DIR", &self.directory);
+        shell.current_dir(&self.directory).output().expect("a shell").into()
     }
 
     /// Runs to the end.

@@ -35,6 +35,7 @@
 //! ```
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -215,6 +216,13 @@ impl Flowgraph {
     /// [`Error::Unreadable`], or [`Error::Flowgraph`] with everything that is wrong in the file.
     pub fn load(path: &Path, catalog: &Catalog) -> Result<Self> {
         let text = std::fs::read_to_string(path)
+            .map_err(|cause| match cause.kind() {
+                ErrorKind::InvalidData => std::io::Error::new(
+                    ErrorKind::InvalidData,
+                    "expected a pipeline file, found something that is not text",
+                ),
+                _ => cause,
+            })
             .map_err(|cause| Error::Unreadable { path: path.to_owned(), cause })?;
         Self::parse(&path.display().to_string(), &text, catalog)
     }

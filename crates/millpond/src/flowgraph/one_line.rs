@@ -49,7 +49,12 @@ fn read(line: &str, catalog: &Catalog, diagnostics: &mut Diagnostics) -> Draft {
         };
         let name = name_of(&block_type.text, &draft.blocks);
         let spec = catalog.find(&block_type.text).ok().map(|found| found.spec());
-        let params = params.iter().filter_map(|word| param(word, spec, diagnostics)).collect();
+        let params: Vec<_> = params.iter().filter_map(|word| param(word, spec, diagnostics)).collect();
+        for (at, (name, _)) in params.iter().enumerate() {
+            if params[..at].iter().any(|(earlier, _)| earlier.value == name.value) {
+                diagnostics.add(Some(name.span.clone()), format!("`{}` is given twice", name.value), None);
+            }
+        }
         chain.push(Located { value: name.clone(), span: block_type.span.clone() });
         draft.blocks.push(DraftBlock {
             name: Located { value: name, span: block_type.span.clone() },
@@ -87,7 +92,15 @@ fn param(
     };
     let (name, value) = (&word.text[..in_text], &word.text[in_text + 1..]);
     let name_span = word.span.start..in_line;
-    let Some(param) = spec.and_then(|spec| find(spec.params(), name)) else {
+    let params = spec.map_or(&[][..], Spec::params);
+    let Some(param) = find(params, name) else {
+        let begun: Vec<&str> =
+            params.iter().map(Param::name).filter(|param| param.starts_with(name)).collect();
+        if begun.len() > 1 && !name.is_empty() {
+            let message = format!("several parameters begin with `{name}`");
+            diagnostics.add(Some(name_span), message, Some(format!("write one of {}", begun.join(", "))));
+            return None;
+        }
         return Some((Located { value: name.to_owned(), span: name_span }, Value::Text(value.to_owned())));
     };
     Some(match param.parse(value) {
@@ -260,6 +273,13 @@ mod tests {
             "0.5",
             "expected a parameter like NAME=VALUE, found `0.5`",
             "parameters follow the type as NAME=VALUE, and `!` stands between two blocks",
+        );
+        expect("signal ! gain k=1 k=2 ! null-sink", "k", "`k` is given twice", "");
+        expect(
+            "signal f=4 ! null-sink",
+            "f",
+            "several parameters begin with `f`",
+            "write one of freq_hz, frames",
         );
         expect("signal ! ! null-sink", "!", "expected a block on both sides of `!`", "");
         expect("signal ! null-sink !", "!", "expected a block on both sides of `!`", "");
