@@ -93,6 +93,10 @@ impl Waiter {
         })))
     }
 
+    pub(crate) fn may_spin(&self) -> bool {
+        self.0.wait != Wait::Block
+    }
+
     pub(crate) fn index(&self) -> u32 {
         self.0.index
     }
