@@ -190,6 +190,8 @@ impl Drop for Child {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        // If it was the last of its pond, nobody else removes the entry by which that was found.
+        let _ = millpond_shm::clean();
     }
 }
 
