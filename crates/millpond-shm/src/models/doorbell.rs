@@ -191,6 +191,18 @@ fn one_sleeper_on_two_lanes() {
     });
 }
 
+/// Two threads that store a word each and tell the party.
+fn tellers(words: &Arc<[AtomicU64; 2]>, party: &Arc<Party>) -> Vec<thread::JoinHandle<()>> {
+    let tell = |i: usize| {
+        let (words, party) = (Arc::clone(words), Arc::clone(party));
+        thread::spawn(move || {
+            words[i].store(1, Ordering::Release);
+            party.tell();
+        })
+    };
+    (0..2).map(tell).collect()
+}
+
 /// One that is told twice, by two who do not know of each other: the second need not ring if the first has. What it published is
 /// seen nevertheless before the party sleeps again.
 #[test]
@@ -198,15 +210,7 @@ fn a_ring_that_another_one_spared_is_not_missed() {
     explore_fences(Some(3), |reached| {
         let words = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
         let party = Arc::new(Party::new());
-        let tellers: Vec<_> = (0..2)
-            .map(|i| {
-                let (words, party) = (Arc::clone(&words), Arc::clone(&party));
-                thread::spawn(move || {
-                    words[i].store(1, Ordering::Release);
-                    party.tell();
-                })
-            })
-            .collect();
+        let tellers = tellers(&words, &party);
         for word in &*words {
             party.wait(reached, || word.load(Ordering::Acquire) != 0);
         }
@@ -223,15 +227,7 @@ fn who_stays_announced_misses_nothing() {
     explore_fences(Some(3), |reached| {
         let words = Arc::new([AtomicU64::new(0), AtomicU64::new(0)]);
         let party = Arc::new(Party::new());
-        let tellers: Vec<_> = (0..2)
-            .map(|i| {
-                let (words, party) = (Arc::clone(&words), Arc::clone(&party));
-                thread::spawn(move || {
-                    words[i].store(1, Ordering::Release);
-                    party.tell();
-                })
-            })
-            .collect();
+        let tellers = tellers(&words, &party);
         let all = || words.iter().all(|word| word.load(Ordering::Acquire) != 0);
         let mut seen = party.doorbell().announce(&party.sleepers);
         heavy_fence();
