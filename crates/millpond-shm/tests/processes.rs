@@ -350,6 +350,7 @@ fn streams_whose_connections_a_stopped_owner_of_the_lock_was_changing_flow_on() 
     let mut sink = pond.input("sink.in", &InputConfig::default()).unwrap();
     let mut fresh = pond.output("fresh.out", &OutputConfig::default()).unwrap();
     pond.connect("fresh.out", "another.in", &ConnectionConfig::default()).unwrap();
+    let mut another = pond.input("another.in", &InputConfig::default()).unwrap();
     let mut allocator = pond.allocator();
     let mut send = |out: &mut millpond_shm::Output| out.try_send(allocator.allocate(8).unwrap());
     send(&mut out).unwrap();
@@ -368,10 +369,13 @@ fn streams_whose_connections_a_stopped_owner_of_the_lock_was_changing_flow_on() 
     assert_eq!(sink.receive_timeout(Duration::from_millis(50)).unwrap_err(), ReceiveError::Timeout);
     // One that has never seen its connections takes nothing for unconnected.
     assert_eq!(send(&mut fresh).unwrap_err().reason, SendReason::Full);
+    assert_eq!(another.receive_batch(9, &mut Vec::new()).unwrap(), 0);
+    assert_eq!(another.try_receive().unwrap_err(), ReceiveError::Empty);
     assert!(segment.u32(lock) & 0x3ff == slot as u32, "the lock was not taken away from a living process");
     owner.signal(Signal::CONT);
     segment.set_u32(lock, 0); // it would have unlocked
     eventually("the connection is seen", || send(&mut fresh).is_ok());
+    drop(another.receive_timeout(DEADLINE).unwrap());
     assert_eq!((fresh.connections(), out.connections(), sink.connections()), (1, 1, 1));
 }
 

@@ -225,7 +225,10 @@ impl Input {
     /// # Errors
     /// As [`try_receive`](Self::try_receive), but `Empty` and `NotConnected` are `Ok(0)`.
     pub fn receive_batch(&mut self, max: usize, into: &mut Vec<Buffer>) -> Result<usize, ReceiveError> {
-        self.refresh()?;
+        match self.refresh() {
+            Err(ReceiveError::Empty) => return Ok(0),
+            refreshed => refreshed?,
+        }
         let pond = self.session.attachment();
         let before = into.len();
         for _ in 0..self.lanes.len() {
@@ -391,7 +394,11 @@ impl Input {
         let look = self.following.look(pond, self.port).map_err(|e| broken(e.to_string()))?;
         let Some(registry) = look else {
             self.forget_what_is_gone();
-            return if self.following.has_looked() { Ok(()) } else { Err(ReceiveError::Empty) };
+            if self.following.has_looked() {
+                return Ok(());
+            }
+            std::thread::sleep(NAP); // as in `nothing`
+            return Err(ReceiveError::Empty);
         };
         let me = u32::from(pond.me);
         let mut corrupt = None;
