@@ -265,6 +265,15 @@ b = { type = "file-sink", path = "b.f32" }
     assert_eq!(run.size("b.f32"), 0, "all go to `a`");
     assert_eq!(ok(&run, "set live deal select b"), "deal.select = b\n");
     wait_until("`b` gets them", || run.size("b.f32") > 10_000);
+    // What was sent to `a` before that may still be on its way.
+    wait_until("`a` has written all that it gets", || {
+        let pond = pond(&run, "live");
+        let connections = pond["connections"].as_array().into_iter().flatten();
+        let counts = connections
+            .filter(|c| c["to"] == "a.in")
+            .filter_map(|c| c["taken"].as_u64().zip(c["queued"].as_u64()));
+        counts.last().is_some_and(|(taken, queued)| queued == 0 && run.size("a.f32") == taken * 48 * 4)
+    });
     let before = run.size("a.f32");
     let more = run.size("b.f32") + 20_000;
     wait_until("`b` gets more", || run.size("b.f32") > more);

@@ -130,6 +130,8 @@ b = { type = "null-sink" }
 "#;
     let mut run = start(text, &["--duration", "1h"]);
     let (all, b) = (run.pid_of("long"), run.pid_of("b"));
+    wait_until("the short stream has arrived", || run.stdout().contains("  a 3 ("));
+    run.has_moved("b");
     assert!(is_alive(all) && is_alive(b));
     run.signal(Signal::INT);
     let end = run.wait();
