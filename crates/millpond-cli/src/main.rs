@@ -9,6 +9,14 @@ macro_rules! eprintln {
     }};
 }
 
+/// The same, without the end of a line.
+macro_rules! eprint {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = write!(std::io::stderr(), $($words)*);
+    }};
+}
+
 mod args;
 mod clock;
 mod commands;

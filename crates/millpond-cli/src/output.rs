@@ -1,6 +1,11 @@
-//! Writing results to standard output.
+//! Writing results to standard output and to files.
 
+use std::fs::Metadata;
 use std::io::{ErrorKind, Write as _, stdout};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use crate::args::UsageError;
 
 /// Writes `text` to standard output. A reader that went away (`millpond ps | head -1`) is not a failure.
 ///
@@ -33,4 +38,23 @@ pub fn print_while_read(text: &str) -> std::io::Result<bool> {
 pub fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     print(&(serde_json::to_string_pretty(value)? + "\n"))?;
     Ok(())
+}
+
+/// Looks whether a file that is to be written is the one that is read, by whatever names: it would be lost.
+///
+/// # Errors
+/// It is.
+pub fn check_is_not(input: &Path, output: &Path) -> Result<(), UsageError> {
+    // Devices and pipes can be both.
+    let file = |path: &Path| {
+        let known = std::fs::metadata(path).ok().filter(Metadata::is_file);
+        known.map(|known| (known.dev(), known.ino()))
+    };
+    match file(output) {
+        Some(known) if file(input) == Some(known) => {
+            let path = output.display();
+            Err(UsageError(format!("OUTPUT is INPUT: {path} would be overwritten while it is read")))
+        }
+        _ => Ok(()),
+    }
 }

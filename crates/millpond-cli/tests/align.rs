@@ -171,3 +171,28 @@ fn mistakes_are_explained() {
         assert!(done.stderr.contains(problem), "{arguments}: {}", done.stderr);
     }
 }
+
+#[test]
+fn the_input_is_not_written_over() {
+    let (millpond, files) = (Millpond::new(), Files::new("same"));
+    let events = files.write("events.csv", EVENTS);
+    let other_name = files.path("other.csv");
+    fs::hard_link(&events, &other_name).unwrap();
+    let problem =
+        |output: &str| format!("millpond: OUTPUT is INPUT: {output} would be overwritten while it is read\n");
+    for output in [&events, &other_name] {
+        for arguments in [
+            format!("--streams 2 -o {output} {events}"),
+            format!("-o {output} {events}"),
+            format!("--streams 2 -o {output} < {events}"),
+            format!("--streams 2 -o {output} - < {events}"),
+        ] {
+            let done = millpond.shell(&format!("millpond align --policy exact {arguments}"));
+            assert_eq!((done.code, done.stderr), (Some(2), problem(output)), "{arguments}");
+            assert_eq!(fs::read_to_string(&events).unwrap(), EVENTS);
+        }
+    }
+    // What is no file can be both.
+    let done = millpond.shell("millpond align --policy exact --streams 2 -o /dev/null - < /dev/null");
+    assert!(!done.stderr.contains("OUTPUT"), "{}", done.stderr);
+}

@@ -233,6 +233,25 @@ fn a_server_that_was_killed_has_a_successor() {
     millpond.assert_nothing_left();
 }
 
+/// What is in a file from another day is not what it has written.
+#[test]
+fn a_sink_that_was_killed_before_it_began_makes_its_file_anew() {
+    let millpond = Millpond::new();
+    let file = Scratch::new("anew.f32");
+    std::fs::write(&file.0, "of another day").unwrap();
+    let server = init(&millpond, "--pool 4KiBx64");
+    ok(millpond.run("connect studio source.out file.in --ahead"));
+    let sink = format!("file-sink file --param path={}", file.0.display());
+    let first = block(&millpond, &sink);
+    signal(first.pid(), Signal::KILL);
+    wait_until("its death is recovered", || pid_of(&millpond, "file").is_none());
+    let _second = block(&millpond, &sink);
+    ok(millpond.run("block null-source source --pond studio --param count=3 --param items=4"));
+    wait_until("three buffers are written", || std::fs::read(&file.0).is_ok_and(|bytes| bytes == [0; 48]));
+    assert_eq!(server.interrupt().code, Some(0));
+    millpond.assert_nothing_left();
+}
+
 #[test]
 fn a_wrong_pool_is_refused() {
     let millpond = Millpond::new();

@@ -269,10 +269,10 @@ b = { type = "file-sink", path = "b.f32" }
     wait_until("`a` has written all that it gets", || {
         let pond = pond(&run, "live");
         let connections = pond["connections"].as_array().into_iter().flatten();
-        let counts = connections
+        let mut counts = connections
             .filter(|c| c["to"] == "a.in")
             .filter_map(|c| c["taken"].as_u64().zip(c["queued"].as_u64()));
-        counts.last().is_some_and(|(taken, queued)| queued == 0 && run.size("a.f32") == taken * 48 * 4)
+        counts.next().is_some_and(|(taken, queued)| queued == 0 && run.size("a.f32") == taken * 48 * 4)
     });
     let before = run.size("a.f32");
     let more = run.size("b.f32") + 20_000;

@@ -142,7 +142,8 @@ fn drive() {
             disconnect(pair);
             broken += 1;
         } else if live.len() < most {
-            let policy = [Policy::Block, Policy::DropNewest, Policy::DropOldest][random.below(3) as usize];
+            let policies = [Policy::Block, Policy::DropNewest, Policy::DropOldest];
+            let policy = Some(policies[random.below(3) as usize]);
             let depth = Some(1 + random.below(16) as u32);
             let config = ConnectionConfig { depth, policy, ..ConnectionConfig::default() };
             let (from, to) = names(pair);

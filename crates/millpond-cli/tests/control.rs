@@ -132,6 +132,15 @@ fn calls_and_messages_go_to_and_fro() {
     });
     let heard: Value = serde_json::from_str(&listener.wait().stdout).unwrap();
     assert_eq!((&heard["topic"], &heard["value"]), (&"lights/red".into(), &true.into()));
+
+    let mut unread = millpond.start("subscribe mill lights/*");
+    unread.close_stdout();
+    let publish = || ok(millpond.run("publish mill lights/red true"));
+    wait_until("it listens", || publish() == "delivered to 1 subscriber\n");
+    wait_until("it ends with its reader", || publish() == "delivered to 0 subscribers\n");
+    let done = unread.wait();
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+
     let inspected = ok(millpond.run("inspect mill"));
     assert!(inspected.contains("message bus") && inspected.contains("answers gain/**"), "{inspected}");
     ok(millpond.run("stop mill --now"));
@@ -169,6 +178,113 @@ fn a_block_comes_and_goes_while_the_pipeline_runs() {
         serde_json::from_str::<Value>(&stopped).unwrap(),
         serde_json::json!({ "pond": "mill", "stopped": "in order", "killed": [] })
     );
+    millpond.assert_nothing_left();
+}
+
+/// The connection from this port to that one.
+fn connection(millpond: &Millpond, from: &str, to: &str) -> Value {
+    let all = snapshot(millpond);
+    let mut connections = all["pond"]["connections"].as_array().into_iter().flatten();
+    connections.find(|c| c["from"] == from && c["to"] == to).cloned().unwrap_or_default()
+}
+
+#[test]
+fn blocks_are_connected_by_name_and_as_their_ports_state() {
+    let millpond = Millpond::new();
+    let _running = start(&millpond);
+    let _blocks = [
+        "signal tone --param rate_hz=100 --param frames=1",
+        "throttle paced",
+        "sync-merge table --param inputs=a,b --param late=late-a,late-b --param redeliver=true --param depth=32,16",
+    ]
+    .map(|block| millpond.start(&format!("block {block} --pond mill")));
+    // The ports of `table` are those that its parameters name.
+    let connected = |ends: &str| millpond.run(&format!("connect mill {ends}")).code == Some(0);
+    wait_until("the inputs are there", || connected("paced table.a"));
+    fails(
+        millpond.run("connect mill paced table"),
+        1,
+        &["block `table` of pond `mill` has 2 inputs, and one is needed: table.a, table.b"],
+    );
+    // More parameters than one message holds.
+    let all = ok(millpond.run("get mill table"));
+    assert!(all.contains("buffers held at most, 2 or more") && all.contains("late-a,late-b"), "{all}");
+    fails(
+        millpond.run("connect mill tabel sink"),
+        1,
+        &["no output port `tabel`; there are: gain.out, paced.out"],
+    );
+    fails(millpond.run("connect mill paced late --ahead"), 2, &["expected `block.port`"]);
+    assert_eq!(ok(millpond.run("connect mill paced table.b --depth 20")), "connected paced.out -> table.b\n");
+    assert_eq!(ok(millpond.run("connect mill tone paced")), "connected tone.out -> paced.in\n");
+    // With redelivery, what is held is queued as well.
+    assert_eq!(connection(&millpond, "paced.out", "table.a")["depth"], 34);
+    assert_eq!(connection(&millpond, "paced.out", "table.b")["depth"], 20);
+    // Outputs are there once it is known what they carry.
+    wait_until("the outputs are there", || connected("table.late-a sink"));
+    assert_eq!(connection(&millpond, "table.late-a", "sink.in")["policy"], "drop-newest");
+    ok(millpond.run("connect mill table.late-b sink --policy block"));
+    assert_eq!(connection(&millpond, "table.late-b", "sink.in")["policy"], "block");
+    assert_eq!(connection(&millpond, "gain.out", "sink.in")["policy"], "block");
+
+    fails(
+        millpond.run("disconnect mill table sink"),
+        1,
+        &[
+            "which connection of pond `mill` is meant? There are: table.late-a -> sink.in, table.late-b -> sink.in",
+        ],
+    );
+    assert_eq!(
+        ok(millpond.run("disconnect mill table.late-a sink")),
+        "disconnected table.late-a -> sink.in\n"
+    );
+    wait_until("it is gone", || connection(&millpond, "table.late-a", "sink.in").is_null());
+    fails(
+        millpond.run("disconnect mill sink gain"),
+        1,
+        &["no connection sink -> gain; there are: source.out -> gain.in"],
+    );
+    ok(millpond.run("stop mill --now"));
+    millpond.assert_nothing_left();
+}
+
+/// Whether a program that was started here, and that nobody has waited for yet, has ended.
+fn has_ended(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'))
+}
+
+#[test]
+fn what_a_block_that_just_starts_states_is_waited_for() {
+    let millpond = Millpond::new();
+    let _running = start(&millpond);
+    let start_block =
+        || millpond.start("block interpolate steady --pond mill --param rate_hz=10 --param redeliver=true");
+    let kill = |block: Running| {
+        block.kill();
+        wait_until("its death is recovered", || pid_of(&millpond, "steady").is_none());
+    };
+    let first = start_block();
+    wait_until("the block is there", || pid_of(&millpond, "steady").is_some());
+    kill(first);
+    // It is not asked about a port that states nothing.
+    assert_eq!(ok(millpond.run("connect mill steady sink")), "connected steady.out -> sink.in\n");
+    let takes_part = |pid: u32| {
+        let all = snapshot(&millpond);
+        let mut processes = all["pond"]["processes"].as_array().into_iter().flatten();
+        processes.any(|process| process["pid"] == pid)
+    };
+    // On a busy machine the block may start more slowly than it is waited for.
+    wait_until("a connection is made while the block starts", || {
+        let connect = millpond.start("connect mill gain steady");
+        wait_until("it asks", || takes_part(connect.pid()) || has_ended(connect.pid()));
+        let block = start_block();
+        let connected = connect.wait().code == Some(0);
+        kill(block);
+        connected
+    });
+    assert_eq!(connection(&millpond, "gain.out", "steady.in")["depth"], 66);
+    ok(millpond.run("stop mill --now"));
     millpond.assert_nothing_left();
 }
 

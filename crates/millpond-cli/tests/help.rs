@@ -39,7 +39,7 @@ fn every_command_has_examples_and_exit_codes() {
 }
 
 /// What is typed, the exit code, and what is said.
-const ENDS: [(&str, i32, &str); 47] = [
+const ENDS: [(&str, i32, &str); 49] = [
     ("blocks", 0, ""),
     ("blocks gain", 0, ""),
     ("blocks gian", 2, "there is no block type `gian`, did you mean `gain`?"),
@@ -78,6 +78,8 @@ const ENDS: [(&str, i32, &str); 47] = [
     ("remove none", 2, "required"),
     ("stop none", 1, "there is no pond `none`"),
     ("stop none --now --timeout 1s", 2, "cannot be used with"),
+    ("stop none --timeout 9223372036854775807s", 2, "at most 100 years"),
+    ("top none --interval 876601h", 2, "at most 100 years"),
     ("clean", 0, ""),
     ("align none.csv --policy exact", 1, "none.csv"),
     ("align none.csv --policy wrong", 2, "wrong"),
@@ -124,6 +126,11 @@ fn what_cannot_be_written_is_an_error_or_lost_but_no_panic() {
     let millpond = Millpond::new();
     // What there is to say about the file cannot be said.
     assert_eq!(millpond.shell("millpond check none.toml 2>/dev/full").code, Some(2));
+    assert_eq!(millpond.shell("printf \"[blocks.a]\\ntype = 'gian'\" >bad.toml").code, Some(0));
+    for command in ["check", "run", "graph"] {
+        let line = format!("millpond {command} bad.toml 2>/dev/full");
+        assert_eq!(millpond.shell(&line).code, Some(2), "{command}");
+    }
     let Done { code, stderr, .. } = millpond.shell("millpond blocks >/dev/full");
     assert_eq!(
         (code, stderr.as_str()),

@@ -157,3 +157,23 @@ fn what_is_wrong_is_said_and_leaves_no_half_of_a_file() {
     let left = std::fs::read_to_string(&output).ok();
     assert!(left.as_deref().is_none_or(|text| text == "from before"), "half of a file is left");
 }
+
+#[test]
+fn whoever_does_not_hear_that_a_file_is_complete_has_it_all_the_same() {
+    let files = Files::new("unread");
+    let (input, output) = (files.path("in.wav"), files.path("out.wav"));
+    write(&input, 16, 1, 10_000);
+    let millpond = Millpond::new();
+    let mut running = millpond.start(&format!("resample {input} {output} --rate 44100"));
+    running.close_stdout();
+    let done = running.wait();
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""));
+    assert_eq!(WavReader::open(&output).expect("a file").duration(), 9188);
+    let done = millpond.shell(&format!("millpond resample {input} {output} --rate 44100 >/dev/full"));
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (Some(1), "millpond: cannot write to standard output: No space left on device (os error 28)\n")
+    );
+    assert_eq!(WavReader::open(&output).expect("a file").duration(), 9188);
+    millpond.assert_nothing_left();
+}

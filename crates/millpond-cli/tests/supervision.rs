@@ -73,6 +73,69 @@ fn kills_cost_what_was_in_hand_and_nothing_else() {
     assert!(lost <= kills as u64 * 64, "{lost} lost by {kills} kills: {end}");
 }
 
+/// A source counts what it has sent, not what a connection has carried: one that is younger, one that drops, or one that was made anew does not
+/// set it back.
+#[test]
+fn a_killed_source_goes_on_where_it_was_whatever_its_connections_are() {
+    let directory = Directory::new();
+    let numbers: Vec<u8> = (0..60_000_000u32).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(directory.path("in.u32"), numbers).unwrap();
+    let text = r#"
+name = "sources"
+connect = ["numbers -> file", { from = "numbers", to = "meter", depth = 1, policy = "drop-newest" }]
+[[pool]]
+block_bytes = 4096
+count = 1024
+[blocks]
+numbers = { type = "file-source", path = "in.u32", dtype = "u32", frames = 8 }
+file = { type = "file-sink", path = "out.u32" }
+meter = { type = "null-sink" }
+"#;
+    let file = directory.write("sources.toml", text);
+    let mut run = Pipeline::start_in(directory, &file, &[]);
+    let flows = |run: &Pipeline| {
+        let size = run.size("out.u32");
+        wait_until("the numbers flow", || run.size("out.u32") > size + 100_000);
+    };
+    let kill = |run: &mut Pipeline| {
+        let pid = run.pid_of("numbers");
+        pipeline::kill(pid, Signal::KILL);
+        wait_until("the source has a new process", || run.pid_of("numbers") != pid);
+        flows(run);
+    };
+    let change = |run: &Pipeline, command: &str| {
+        let end = run.another(&command.split(' ').collect::<Vec<_>>());
+        assert_eq!(end.code, Some(0), "{command}: {end}");
+    };
+    flows(&run);
+    kill(&mut run);
+    // Younger than the other two.
+    let mut guest = run.start_another(&["block", "null-sink", "guest", "--pond", "sources"]);
+    wait_until("it is connected", || {
+        run.another(&["connect", "sources", "numbers", "guest"]).code == Some(0)
+    });
+    flows(&run);
+    kill(&mut run);
+    // Anew, and then the only one: what went to the others meanwhile is missing.
+    change(&run, "disconnect sources numbers file");
+    wait_until("it is connected again", || {
+        run.another(&["connect", "sources", "numbers", "file"]).code == Some(0)
+    });
+    flows(&run);
+    change(&run, "disconnect sources numbers guest");
+    change(&run, "disconnect sources numbers meter");
+    flows(&run);
+    kill(&mut run);
+    run.signal(Signal::INT);
+    let end = run.wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    assert!(guest.0.wait().unwrap().success());
+    let bytes = end.bytes("out.u32");
+    let words: Vec<u32> = bytes.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
+    let place = words.windows(2).position(|pair| pair[0] >= pair[1]);
+    assert!(place.is_none(), "doubled: {:?}", place.map(|at| &words[at..at + 2]));
+}
+
 #[test]
 fn a_block_that_is_always_restarted_goes_on_with_its_stream() {
     let directory = Directory::new();
@@ -206,4 +269,80 @@ file = { type = "csv-sink", path = "rows.csv" }
     let row = end.stdout.lines().find(|line| line.trim_start().starts_with("steady ")).expect("a row");
     assert!(end.stdout.contains("RESTARTS  FAILURES\n"), "{end}");
     assert_eq!(row.split_whitespace().rev().take(2).collect::<Vec<_>>(), ["1", "1"], "{end}");
+}
+
+#[test]
+fn what_programs_say_on_their_standard_error_is_told_line_by_line() {
+    let directory = Directory::new();
+    let text = r#"
+name = "talks"
+connect = ["zeros -> talker"]
+[blocks]
+zeros = { type = "null-source", count = 1 }
+talker = { type = "exec-sink", command = "printf '1 %%\\r2 %%\\r\\ndone reading\\nthe rest\\n' >&2; cat >/dev/null" }
+"#;
+    let file = directory.write("talks.toml", text);
+    let end = Pipeline::start_in(directory, &file, &[]).wait();
+    assert_eq!(end.code, Some(0), "{end}");
+    let told: Vec<&str> = end.stderr.lines().filter_map(|line| line.strip_prefix("talker: ")).collect();
+    assert_eq!(told, ["1 %", "2 %", "done reading", "the rest"], "{end}");
+}
+
+/// A descriptor that nobody can write to any more is readable all the time.
+#[test]
+fn a_program_that_closes_its_standard_error_keeps_nobody_busy() {
+    let directory = Directory::new();
+    let program = directory.path("program.sh");
+    std::fs::write(&program, format!("exec {} \"$@\" 2>/dev/null\n", env!("CARGO_BIN_EXE_millpond")))
+        .unwrap();
+    let text = format!(
+        "name = \"silent\"\nconnect = [\"zeros -> nothing\"]\n[blocks]\nzeros = {{ type = \"null-source\", rate_hz = 100, program = \"sh {}\" \
+         }}\nnothing = {{ type = \"null-sink\" }}\n",
+        program.display()
+    );
+    let file = directory.write("silent.toml", &text);
+    let run = Pipeline::start_in(directory, &file, &[]);
+    run.has_moved("nothing");
+    // Of two seconds it would take nearly all, unless others take them from it.
+    let before = run.cpu_ticks();
+    let lines = run.stdout().lines().count();
+    wait_until("two more lines of progress", || run.stdout().lines().count() >= lines + 2);
+    let ticks = run.cpu_ticks() - before;
+    assert!(ticks < 50, "{ticks} hundredths of a second of processor time in about two seconds");
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code, Some(0));
+}
+
+/// While a program is built anew, there is none for a moment.
+#[test]
+fn a_program_that_is_not_there_for_a_moment_ends_nothing() {
+    let directory = Directory::new();
+    let program = directory.path("program");
+    // Written by another process: were it this one, a child that another test starts meanwhile could keep it from being run.
+    let write = || {
+        let script = format!("#!/bin/sh\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_millpond"));
+        let write = "printf '%s' \"$1\" > \"$0\".new && chmod 755 \"$0\".new && mv \"$0\".new \"$0\"";
+        let mut shell = std::process::Command::new("sh");
+        assert!(shell.args(["-c", write]).arg(&program).arg(script).status().unwrap().success());
+    };
+    write();
+    let text = format!(
+        "name = \"moment\"\nconnect = [\"zeros -> nothing\"]\n[blocks]\nzeros = {{ type = \"null-source\", rate_hz = 100, program = \"{}\", \
+         restart = {{ limit = 1000, within = \"60s\" }} }}\nnothing = {{ type = \"null-sink\" }}\n",
+        program.display()
+    );
+    let file = directory.write("moment.toml", &text);
+    let mut run = Pipeline::start_in(directory, &file, &[]);
+    run.has_moved("nothing");
+    let zeros = run.pid_of("zeros");
+    std::fs::remove_file(&program).unwrap();
+    pipeline::kill(zeros, Signal::KILL);
+    wait_until("it could not be started", || {
+        run.stderr().contains("zeros: could not be started again: No such file or directory")
+    });
+    write();
+    wait_until("it has a new process", || run.pid_of("zeros") != zeros);
+    run.signal(Signal::INT);
+    let end = run.wait();
+    assert_eq!(end.code, Some(0), "{end}");
 }

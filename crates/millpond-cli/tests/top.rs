@@ -94,6 +94,43 @@ fn top_shows_kills_and_the_last_state() {
 }
 
 #[test]
+fn a_signal_gives_the_terminal_back() {
+    let directory = Directory::new();
+    let file = directory.write("forward.toml", FORWARD);
+    let run = Pipeline::start_in(directory, &file, &[]);
+    run.has_moved("nothing");
+    let directory = run.directory();
+    // However seldom it looks at the pond.
+    let top = format!("{} top forward --interval 1h", env!("CARGO_BIN_EXE_millpond"));
+    let pids = directory.path("pid").display().to_string();
+    let script = format!(
+        "for signal in TERM HUP; do\n\
+             sh -c 'echo $$ >{pids}-$0; exec {top}' $signal\n\
+             echo after $signal: $?\n\
+             read line\n\
+         done\n"
+    );
+    let terminal = Terminal::start(directory, 100, &format!("sh {}", directory.write("tops.sh", &script)));
+    for (name, signal) in [("TERM", Signal::TERM), ("HUP", Signal::HUP)] {
+        terminal.shows("copy.out -> nothing.in");
+        let pid = run.read(&format!("pid-{name}"));
+        pipeline::kill(pid.trim().parse().expect("a pid"), signal);
+        terminal.shows(&format!("after {name}: 0"));
+        let is_alternate = terminal.tmux(&["display-message", "-p", "#{alternate_on}"]);
+        assert_eq!(String::from_utf8_lossy(&is_alternate.stdout), "0\n");
+        let screen = terminal.screen();
+        assert!(!screen.contains("nothing.in"), "{screen}");
+        // A raw terminal would not show what is typed.
+        terminal.tmux(&["send-keys", "-l", &format!("typed after {name}")]);
+        terminal.shows(&format!("typed after {name}"));
+        terminal.tmux(&["send-keys", "Enter"]);
+    }
+    drop(terminal);
+    run.signal(Signal::INT);
+    assert_eq!(run.wait().code, Some(0));
+}
+
+#[test]
 fn top_fits_into_eighty_columns() {
     let directory = Directory::new();
     let file = directory.write("forward.toml", FORWARD);

@@ -100,6 +100,19 @@ fn everything_fused_passes_a_file_bit_by_bit() {
     }
 }
 
+/// The supervisor speaks to a worker through its standard input, so whoever reads that is left out.
+#[test]
+fn a_block_that_reads_the_standard_input_is_alone_when_the_others_are_fused() {
+    let mut run = start(
+        "connect = ['input -> copy -> file']\n[blocks]\ninput = { type = 'stdin-source' }\ncopy = { type = 'copy' }\nfile = { type = 'file-sink', path = 'out' }\n",
+        &["--fused"],
+    );
+    let pids = ["input", "copy", "file"].map(|block| run.pid_of(block));
+    assert!(pids[0] != pids[1] && pids[1] == pids[2], "{pids:?}");
+    let end = run.wait();
+    assert_eq!(end.code, Some(0), "{end}");
+}
+
 #[test]
 fn a_failed_block_of_a_worker_is_named() {
     let directory = Directory::new();

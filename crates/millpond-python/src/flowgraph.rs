@@ -11,6 +11,7 @@ use millpond::{Catalog, Flowgraph, Interrupter, Interrupts, Placement, Value};
 use millpond_shm::{ConnectionConfig, Monitor, PoolConfig, Role, Snapshot};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use std::io::Write as _;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -53,9 +54,9 @@ impl _Builder {
         to: &str,
         depth: Option<u32>,
         max_time: Option<f64>,
-        policy: &str,
+        policy: Option<&str>,
     ) -> PyResult<()> {
-        let policy = crate::pond::policy_of(policy)?;
+        let policy = policy.map(crate::pond::policy_of).transpose()?;
         let max_time = wait::timeout(max_time)?;
         let config = ConnectionConfig { depth, max_time, policy, ..ConnectionConfig::default() };
         self.change(|builder| builder.connect_with(from_port, to, &config));
@@ -168,7 +169,8 @@ impl _Graph {
             let summary = supervisor.run_until(interrupts, &mut |event| match event {
                 Event::Started { block, .. } => said.retain(|(of, _)| of != block),
                 Event::Line { block, line } => {
-                    eprintln!("{block}: {line}");
+                    // A standard error that nobody reads any more is no reason to end the run.
+                    let _ = writeln!(std::io::stderr(), "{block}: {line}");
                     said.push(((*block).to_owned(), (*line).to_owned()));
                     if said.len() > MAX_LINES {
                         said.remove(0);
@@ -266,13 +268,16 @@ impl _Run {
         let interrupts = Interrupts::new().map_err(from_millpond)?;
         let interrupter = interrupts.interrupter();
         let (end, ended) = channel();
+        let running = Arc::new(Running { name: name.to_owned(), interrupter, ended: Mutex::new(ended) });
+        // Else a run whose object nobody keeps could not be ended with the interpreter.
+        let kept = Arc::clone(&running);
         // One thread for all of the run: the kernel takes its end for the death of the supervisor.
         let thread = std::thread::Builder::new().name("millpond-run".to_owned());
         let spawned = thread.spawn(move || {
             let _ = end.send(run(&interrupts));
+            drop(kept);
         });
         spawned.map_err(|error| MillpondError::new_err(format!("start a thread: {error}")))?;
-        let running = Arc::new(Running { name: name.to_owned(), interrupter, ended: Mutex::new(ended) });
         let closable: Arc<dyn Close> = running.clone();
         OPEN.add(Arc::downgrade(&closable));
         Ok(Self(running))

@@ -199,7 +199,7 @@ impl Pond {
         let config = ConnectionConfig {
             depth,
             max_time: wait::timeout(max_time)?,
-            policy: policy_of(policy)?,
+            policy: Some(policy_of(policy)?),
             on_receiver_death: choice("on_receiver_death", &deaths, on_receiver_death)?,
         };
         let pond = self.attachment()?;

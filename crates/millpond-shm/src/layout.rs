@@ -12,7 +12,7 @@ use std::mem::{align_of, offset_of, size_of};
 /// First word of a pond's control segment.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"MILLPOND");
 /// Raised when the meaning of a field changes without its place changing.
-pub(crate) const LAYOUT_VERSION: u32 = 3;
+pub(crate) const LAYOUT_VERSION: u32 = 4;
 
 /// Processes at a time; slot 0 means nobody.
 pub const MAX_PROCESSES: usize = 254;
@@ -167,8 +167,8 @@ shared! {
         ports_used: AtomicU32,
         /// Lanes ever made. Lock holder.
         lanes_used: AtomicU32,
-        /// 1: an allocation waits for a buffer; releases need not look, recovery rings `allocation_bell`. Any process.
-        allocators_waiting: AtomicU32,
+        /// Not used.
+        reserved: AtomicU32,
         /// Rises when recovery gave buffers back. Any process.
         allocation_bell: AtomicU32,
         /// Processes recovered since creation. Lock holder.
@@ -284,6 +284,8 @@ shared! {
         unconnected: AtomicU64,
         /// Entries dropped because their connection was removed. Lock holder.
         dropped_at_disconnect: AtomicU64,
+        /// Output: what it had sent to connections when the last of them was removed. Lock holder.
+        sent_before: AtomicU64,
         /// Nothing earlier than this will be sent, apart from the stream's disorder: nanoseconds. The producer.
         bound: AtomicU64,
         /// Dtype, dimensions and shape of the stream, rate as numerator and denominator in Hz (0: none). Lock holder.
@@ -332,8 +334,10 @@ shared! {
         dropped_after: AtomicU64,
         /// Position at which this use of the lane began: counts are relative to it. Lock holder.
         base: AtomicU64,
+        /// What the output had sent to connections when it first saw this one, + 1; 0: it has not yet. The producer, with the lock.
+        sent_before: AtomicU64,
         /// Fills the line pair.
-        producer_reserved: [AtomicU64; 11],
+        producer_reserved: [AtomicU64; 10],
         /// 0 free, 1 active, 2 closing. Lock holder, stored last.
         state: AtomicU32,
         /// 0 exclusive, 1 shared. Lock holder.

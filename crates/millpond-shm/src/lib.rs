@@ -88,6 +88,8 @@ mod registry_lock;
 #[cfg(not(loom))]
 mod rendezvous;
 #[cfg(not(loom))]
+mod sent;
+#[cfg(not(loom))]
 mod settings;
 #[cfg(not(loom))]
 mod sys;

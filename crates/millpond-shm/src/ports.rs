@@ -116,8 +116,8 @@ pub struct ConnectionConfig {
     /// Time by which the timestamp of a buffer may be ahead of that of the oldest one that waits, more than 0; beyond it the
     /// connection counts as full. Buffers without timestamps, or with those of another clock, are not limited. `None`: no limit.
     pub max_time: Option<Duration>,
-    /// What happens when it is full.
-    pub policy: Policy,
+    /// What happens when it is full. `None`: in a flowgraph what the ports' block types state, else the sender waits.
+    pub policy: Option<Policy>,
     /// What a blocked sender does when the receiver has died.
     pub on_receiver_death: OnReceiverDeath,
 }

@@ -118,7 +118,8 @@ fn connections_come_and_go_under_load() {
             pond.disconnect(&from, &to).unwrap();
             broken += 1;
         } else if live.len() < CONNECTIONS {
-            let policy = [Policy::Block, Policy::DropNewest, Policy::DropOldest][random.below(3) as usize];
+            let policies = [Policy::Block, Policy::DropNewest, Policy::DropOldest];
+            let policy = Some(policies[random.below(3) as usize]);
             let depth = Some(1 + random.below(16) as u32);
             match pond.connect(&from, &to, &ConnectionConfig { depth, policy, ..ConnectionConfig::default() })
             {

@@ -349,7 +349,7 @@ fn with_redelivery_a_buffer_dropped_before_an_earlier_one_is_delivered_again() {
         pond.input("sink.in", &InputConfig { redeliver: true, shared: true, ..InputConfig::default() });
     assert!(refused.err().unwrap().to_string().contains("either `shared` or `redeliver`"));
     drop((port, out));
-    let oldest = ConnectionConfig { policy: Policy::DropOldest, ..ConnectionConfig::default() };
+    let oldest = ConnectionConfig { policy: Some(Policy::DropOldest), ..ConnectionConfig::default() };
     let refused = pond.connect("other.out", "sink.in", &oldest).unwrap_err().to_string();
     assert!(refused.contains("redelivers") && refused.contains("drop-oldest"), "{refused}");
     drop(name);

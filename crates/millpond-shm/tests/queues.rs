@@ -38,7 +38,7 @@ fn attach(parent: &Parent) -> Pond {
 }
 
 fn connection(depth: u32, policy: Policy) -> ConnectionConfig {
-    ConnectionConfig { depth: Some(depth), policy, ..ConnectionConfig::default() }
+    ConnectionConfig { depth: Some(depth), policy: Some(policy), ..ConnectionConfig::default() }
 }
 
 fn output(pond: &Pond, port: &str) -> Output {
@@ -564,6 +564,53 @@ fn nothing_is_lost_when_a_connection_is_removed() {
     eventually("it is given back", || monitor.check().used == 0);
     let dropped = monitor.snapshot().ports.iter().map(|p| p.dropped_at_disconnect).sum::<u64>();
     assert_eq!(dropped, 1);
+}
+
+/// What a successor goes on with: connections that came later, drop, or are gone, do not make it less.
+#[test]
+fn what_an_output_has_sent_is_counted_whatever_its_connections_are() {
+    let (name, pond) = new_pond("sent");
+    let monitor = Monitor::open(&name).unwrap();
+    let sent = || {
+        let snapshot = monitor.snapshot();
+        snapshot.ports.iter().find(|port| port.name == "source.out").map_or(0, |port| port.sent)
+    };
+    let mut out = output(&pond, "source.out");
+    let mut number = 0;
+    let mut send = |out: &mut Output, count: u64| {
+        for _ in 0..count {
+            let buffer = numbered(out, number);
+            out.send(buffer).unwrap();
+            number += 1;
+        }
+        assert_eq!(sent(), number);
+    };
+    send(&mut out, 2);
+    pond.connect("source.out", "first.in", &ConnectionConfig::default()).unwrap();
+    send(&mut out, 3);
+    // A younger one that drops, beside it and alone.
+    pond.connect("source.out", "second.in", &connection(1, Policy::DropNewest)).unwrap();
+    send(&mut out, 4);
+    pond.disconnect("source.out", "first.in").unwrap();
+    send(&mut out, 5);
+    drop(out);
+    let mut out = output(&pond, "source.out");
+    send(&mut out, 2);
+    // Nobody, but for what still lies in a queue that is being removed; then nobody at all.
+    let mut second = input(&pond, "second.in");
+    pond.disconnect("source.out", "second.in").unwrap();
+    send(&mut out, 2);
+    second.receive_timeout(DEADLINE).unwrap();
+    eventually("the connections are gone", || {
+        let _ = second.try_receive();
+        monitor.snapshot().connections.is_empty()
+    });
+    send(&mut out, 1);
+    pond.connect("source.out", "second.in", &connection(8, Policy::DropOldest)).unwrap();
+    send(&mut out, 20);
+    drop(out);
+    let mut out = output(&pond, "source.out");
+    send(&mut out, 3);
 }
 
 /// A removed block's port gives its place to the next one; a connection that its sender has not let go of does not.

@@ -90,7 +90,8 @@ impl World {
         }
         let mut inputs = Vec::new();
         for (i, (policy, depth, consumers)) in LANES.into_iter().enumerate() {
-            let config = ConnectionConfig { depth: Some(depth), policy, ..ConnectionConfig::default() };
+            let config =
+                ConnectionConfig { depth: Some(depth), policy: Some(policy), ..ConnectionConfig::default() };
             let port = format!("sink.in{i}");
             pond.connect("source.out", &port, &config).unwrap();
             for _ in 0..consumers {

@@ -15,7 +15,7 @@ fn new_pond(policy: Policy, depth: u32) -> (Pond, Monitor) {
     let name = format!("t-threads-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let config = PondConfig { pools: vec![PoolConfig::new(64, 64)], table_slots: 64 };
     let pond = Pond::create(&name, &config, Role::Worker).unwrap();
-    let config = ConnectionConfig { depth: Some(depth), policy, ..ConnectionConfig::default() };
+    let config = ConnectionConfig { depth: Some(depth), policy: Some(policy), ..ConnectionConfig::default() };
     pond.connect("source.out", "sink.in", &config).unwrap();
     let monitor = Monitor::open(&name).unwrap();
     (pond, monitor)

@@ -73,7 +73,7 @@ impl Pair {
 
 fn limited(policy: Policy) -> ConnectionConfig {
     let max_time = Some(Duration::from_millis(25));
-    ConnectionConfig { depth: Some(64), max_time, policy, ..ConnectionConfig::default() }
+    ConnectionConfig { depth: Some(64), max_time, policy: Some(policy), ..ConnectionConfig::default() }
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_waiting_connection_drops_nothing_while_its_receiver_takes() {
     let limited = ConnectionConfig {
         depth: Some(64),
         max_time: Some(Duration::from_millis(25)),
-        policy: Policy::Block,
+        policy: Some(Policy::Block),
         ..ConnectionConfig::default()
     };
     pond.connect("a.out", "b.in", &limited).unwrap();

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::bus::Json;
 use crate::error::{Error, Result};
 use crate::io::Io;
-use crate::param::Params;
+use crate::params::Params;
 use crate::spec::Spec;
 
 /// One step of a flowgraph: takes buffers from its input ports, sends buffers on its output ports.
@@ -106,7 +106,8 @@ pub trait Block: Send + 'static {
     /// Called after the last [`work`](Block::work), unless that failed: the place to send what is left and to complete files.
     ///
     /// # Errors
-    /// [`Pause::OutputFull`]: call again when there is room. A failure counts as the block's failure.
+    /// [`Pause::OutputFull`]: call again when there is room; [`Pause::Until`] and [`Pause::Event`]: call again then. A failure counts as
+    /// the block's failure.
     fn finish(&mut self, io: &mut Io) -> WorkResult {
         let _ = io;
         Ok(())

@@ -7,7 +7,8 @@ use crate::blocks;
 use crate::error::{Error, Result};
 use crate::flowgraph::RESERVED_KEYS;
 use crate::nearest::nearest;
-use crate::param::{Param, Params};
+use crate::param::Param;
+use crate::params::Params;
 use crate::spec::Spec;
 
 /// A type of block: what it states and how one is made.

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use millpond_shm::layout::MAX_MESSAGE_BYTES;
 use millpond_shm::{Pond, Waiter};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,8 @@ use crate::block::Block;
 use crate::bus::{Bus, Json, Request, Service, json};
 use crate::error::{Context as _, Error, Result};
 use crate::io::Io;
-use crate::param::{self, Param, Params};
+use crate::param::{self, Param};
+use crate::params::Params;
 use crate::spec::Spec;
 
 /// Requests answered between two looks at the block's work, so that a flood of them cannot keep it from working.
@@ -127,11 +129,20 @@ pub(crate) fn call(block: &mut dyn Block, io: &mut Io, name: &str, argument: Jso
     }
 }
 
-/// One parameter, or all of them.
+/// One parameter, or all of them: of those, if they are too many for a message, only names and values.
 fn get(io: &Io, argument: &Json) -> Result<Json> {
     let spec = &io.control.spec;
     match argument {
-        Json::Null => Ok(spec.params.iter().map(|param| describe(io, param)).collect()),
+        Json::Null => {
+            let all: Json = spec.params.iter().map(|param| describe(io, param)).collect();
+            if all.to_string().len() <= MAX_MESSAGE_BYTES {
+                return Ok(all);
+            }
+            // Too much for one answer: what they are, which is what differs. The rest is there for who asks for one.
+            let value =
+                |param: &Param| json!({ "name": param.name(), "value": io.params.text(param.name()) });
+            Ok(spec.params.iter().map(value).collect())
+        }
         Json::String(name) => Ok(describe(io, param::find(spec, name)?)),
         other => Err(Error::Refused(format!("`get` takes a parameter's name or null, found {other}"))),
     }

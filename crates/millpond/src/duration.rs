@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-/// Reads `10s`, `500ms`, `1.5 min`, `2h`.
+/// 100 years: as good as for ever, and any clock can still count so far from now.
+const LONGEST: Duration = Duration::from_secs(876_600 * 3600);
+
+/// Reads `10s`, `500ms`, `1.5 min`, `2h`; at most 100 years, so that it can be added to any moment of a clock.
 ///
 /// # Errors
 /// A sentence that says what is expected.
@@ -19,11 +22,17 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         _ => return Err(expected()),
     };
     let number: f64 = number.trim().parse().map_err(|_| expected())?;
-    Duration::try_from_secs_f64(number * unit_s).map_err(|_| expected())
+    let seconds = number * unit_s;
+    if seconds > LONGEST.as_secs_f64() {
+        return Err(format!("expected a duration of at most 100 years (876600h), found `{text}`"));
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| expected())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     #[test]
@@ -35,6 +44,18 @@ mod tests {
         for text in ["", "10", "s", "-1s", "1e30h", "ten s", "10 parsecs"] {
             let refusal = parse_duration(text).expect_err(text);
             assert!(refusal.starts_with("expected a duration like `10s`"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_read_can_be_waited_for() {
+        let longest = parse_duration("876600h").expect("a duration");
+        assert_eq!(longest, LONGEST);
+        assert!(Instant::now().checked_add(longest).is_some());
+        // What `Duration` can hold is more than a clock can.
+        for text in ["876600.1h", "9223372036854775807s", "99999999999999999999999999999min"] {
+            let expected = format!("expected a duration of at most 100 years (876600h), found `{text}`");
+            assert_eq!(parse_duration(text), Err(expected));
         }
     }
 }

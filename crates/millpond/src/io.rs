@@ -10,7 +10,8 @@ use crate::block::{Pause, WorkResult};
 use crate::bus::{Bus, Delivery};
 use crate::control::Control;
 use crate::error::Result;
-use crate::param::{FromValue, Params};
+use crate::param::FromValue;
+use crate::params::Params;
 use crate::ports::{InputPort, OutputPort};
 use crate::readiness::{Interest, Readiness};
 use crate::report;
@@ -58,12 +59,11 @@ impl Io {
         let mut inputs: Vec<InputPort> =
             inputs.map(|port| InputPort::open(pond, block, port, &party.waiter)).collect::<Result<_>>()?;
         let mut followed: Vec<String> = Vec::new();
-        let published = if statistics.starts() > 1 { published(pond, block)? } else { Vec::new() };
+        let sent = if statistics.starts() > 1 { sent(pond, block)? } else { Vec::new() };
         let outputs = spec.outputs(&params).into_iter().map(|port| {
             followed.extend(port.follows.clone());
-            let published =
-                published.iter().find(|(name, _)| name == port.name()).map_or(0, |(_, count)| *count);
-            OutputPort::new(block, port, published)
+            let sent = sent.iter().find(|(name, _)| name == port.name()).map_or(0, |(_, count)| *count);
+            OutputPort::new(block, port, sent)
         });
         let outputs = outputs.collect();
         let is_followed = |port: &&mut InputPort| followed.iter().any(|name| name == port.spec.name());
@@ -304,9 +304,10 @@ impl Io {
         }
     }
 
-    /// How often a process started to run this block, this one included: more than 1 after a restart.
-    pub fn starts(&self) -> u64 {
-        self.statistics.starts()
+    /// An earlier process of this block had come so far that it worked: its [`start`](crate::Block::start) had come back. So what it has left
+    /// outside of the pond, a file for example, is this flowgraph's and no older.
+    pub fn has_worked_before(&self) -> bool {
+        self.statistics.worked_before()
     }
 
     /// Number of the next buffer from [`new_buffer`](Io::new_buffer). In [`Block::start`](crate::Block::start) it tells how many
@@ -365,8 +366,11 @@ impl Io {
     pub(crate) fn disconnect(&self, end: fn(&ConnectionInfo) -> &String) -> Result<()> {
         for connection in Monitor::open(self.pond.name())?.snapshot().connections {
             if end(&connection).split_once('.').is_some_and(|(block, _)| block == self.block) {
-                // Somebody may have been faster.
-                let _ = self.pond.disconnect(&connection.from, &connection.to);
+                match self.pond.disconnect(&connection.from, &connection.to) {
+                    // Somebody may have been faster.
+                    Ok(()) | Err(millpond_shm::Error::Unknown { .. }) => {}
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         Ok(())
@@ -409,19 +413,13 @@ impl Io {
     }
 }
 
-/// How many buffers the block has published on each output, as the queues themselves count it. After a kill in the middle of a
-/// fan-out the connections may differ by one; the smaller number makes sure that nothing is left out.
-fn published(pond: &Pond, block: &str) -> Result<Vec<(String, u64)>> {
-    let snapshot = Monitor::open(pond.name())?.snapshot();
-    let mut published: Vec<(String, u64)> = Vec::new();
-    for connection in snapshot.connections {
-        let Some(port) = connection.from.strip_prefix(block).and_then(|rest| rest.strip_prefix('.')) else {
-            continue;
-        };
-        match published.iter_mut().find(|(name, _)| name == port) {
-            Some((_, count)) => *count = (*count).min(connection.published),
-            None => published.push((port.to_owned(), connection.published)),
-        }
-    }
-    Ok(published)
+/// How many buffers the block has sent on each output, as the pond counts it.
+fn sent(pond: &Pond, block: &str) -> Result<Vec<(String, u64)>> {
+    let ports = Monitor::open(pond.name())?.snapshot().ports.into_iter();
+    Ok(ports
+        .filter_map(|port| {
+            let name = port.name.strip_prefix(block)?.strip_prefix('.')?;
+            Some((name.to_owned(), port.sent))
+        })
+        .collect())
 }

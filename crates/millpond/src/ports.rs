@@ -234,8 +234,8 @@ pub(crate) struct OutputPort {
 }
 
 impl OutputPort {
-    /// `published` is the number of buffers that earlier processes of the block have sent here.
-    pub(crate) fn new(block: &str, spec: Port, published: u64) -> Self {
+    /// `sent` is the number of buffers that earlier processes of the block have sent here.
+    pub(crate) fn new(block: &str, spec: Port, sent: u64) -> Self {
         let full_name = format!("{block}.{}", spec.name());
         Self {
             spec,
@@ -246,7 +246,7 @@ impl OutputPort {
             crowded: false,
             told: None,
             untold: None,
-            next_sequence: published,
+            next_sequence: sent,
         }
     }
 

@@ -17,7 +17,7 @@ use signal_hook::iterator::{Handle, Signals};
 use crate::catalog::Catalog;
 use crate::error::{Context, Result};
 use crate::log::ToPond;
-use crate::param::Params;
+use crate::params::Params;
 use crate::placement::Placement;
 use crate::report;
 use crate::runner::Ending;

@@ -1,5 +1,6 @@
 //! Programs that have block types: what their command lines look like, to supervisors and to people. See `docs/programs.md`.
 
+use std::io::{ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use crate::catalog::Catalog;
@@ -60,10 +61,7 @@ pub fn main(catalog: &Catalog) -> ExitCode {
             "blocks" => return blocks(catalog, rest),
             "block" => BlockProcess::of_block(rest),
             "worker" => BlockProcess::of_worker(rest),
-            "help" | "--help" | "-h" => {
-                print!("{USAGE}");
-                return ExitCode::SUCCESS;
-            }
+            "help" | "--help" | "-h" => return print(USAGE),
             other => Err(format!("there is no command `{other}`")),
         },
         None => Err("a command is missing".to_owned()),
@@ -73,13 +71,13 @@ pub fn main(catalog: &Catalog) -> ExitCode {
         Err(problem) => return usage(&problem),
     };
     process.run(catalog).unwrap_or_else(|error| {
-        eprintln!("{}: {error}", program_name());
+        say(&format!("{}: {error}\n", program_name()));
         ExitCode::FAILURE
     })
 }
 
 fn usage(problem: &str) -> ExitCode {
-    eprint!("{}: {problem}\n\n{USAGE}", program_name());
+    say(&format!("{}: {problem}\n\n{USAGE}", program_name()));
     ExitCode::from(EXIT_USAGE)
 }
 
@@ -88,16 +86,29 @@ fn program_name() -> String {
 }
 
 fn blocks(catalog: &Catalog, options: &[String]) -> ExitCode {
-    use std::io::Write as _;
     let text = match options {
         [] => catalog.to_text(),
         [json] if json == "--json" => catalog.to_json() + "\n",
         [other, ..] => return usage(&format!("there is no option `{other}`")),
     };
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+    print(&text)
+}
+
+/// Writes to standard output. A reader that went away (`program blocks | head -1`) is not a failure.
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            say(&format!("{}: cannot write to standard output: {error}\n", program_name()));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
     }
+}
+
+/// Writes to standard error. If that cannot be written to (full, closed), what was to be said is lost, but not the exit code.
+fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
 impl BlockProcess {
@@ -235,6 +246,9 @@ fn pair(text: &str, expected: &str) -> Result<(String, String), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     fn worker(arguments: &str) -> Result<BlockProcess, String> {
@@ -276,5 +290,20 @@ mod tests {
         ] {
             assert_eq!(worker(arguments).expect_err(arguments), problem);
         }
+    }
+
+    #[test]
+    fn a_full_standard_error_is_no_panic() {
+        const CHILD: &str = "MILLPOND_TEST_FULL_STANDARD_ERROR";
+        // It is the whole process's.
+        if std::env::var_os(CHILD).is_some() {
+            let _ = usage("nobody reads this");
+            return;
+        }
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["program::tests::a_full_standard_error_is_no_panic", "--exact", "--nocapture"]);
+        let ended = child.env(CHILD, "1").stdout(Stdio::null()).stderr(full).status().unwrap();
+        assert!(ended.success(), "{ended}");
     }
 }

@@ -14,7 +14,7 @@ use crate::bus::Json;
 use crate::catalog::BlockType;
 use crate::error::{Error, Result};
 use crate::io::Io;
-use crate::param::Params;
+use crate::params::Params;
 use crate::ports::{InputPort, OutputPort};
 use crate::report;
 use crate::statistics::Stage;
@@ -36,6 +36,8 @@ const LONGEST_NAP: Duration = Duration::from_millis(1);
 const STARVATION_TOLD_AFTER: Duration = Duration::from_secs(3);
 /// Likewise for a reference to a buffer that has as many as it can have.
 const CROWDED_NAP: Duration = Duration::from_millis(1);
+/// Between two tries to change the pond's connections while somebody is stopped who was doing so.
+const BUSY_NAP: Duration = Duration::from_millis(100);
 
 /// How a block's run came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,13 +69,6 @@ pub(crate) struct Parked {
     wanted: Wanted,
     /// It is visited then in any case.
     pub(crate) until: Option<Instant>,
-}
-
-impl Parked {
-    /// Never ready by itself.
-    pub(crate) fn for_ever() -> Self {
-        Self { wanted: Wanted::Buffer, until: None }
-    }
 }
 
 /// What came of a visit.
@@ -337,7 +332,8 @@ impl Runner {
         }
         if self.phase == Phase::Finishing {
             match self.block.finish(&mut self.io) {
-                Ok(()) | Err(Pause::Done | Pause::NeedInput | Pause::Until(_)) => {}
+                Ok(()) | Err(Pause::Done | Pause::NeedInput) => {}
+                Err(Pause::Until(moment)) => return Ok(Progress::Waits(Wanted::Moment(moment))),
                 Err(Pause::OutputFull) => {
                     self.io.flush()?;
                     return Ok(Progress::Waits(self.io.what_is_full()));
@@ -352,8 +348,12 @@ impl Runner {
         }
         if self.heeded == Urgency::Leave {
             // To its receivers this is a disconnect, not the end of a stream.
-            self.io.disconnect(|connection| &connection.from)?;
-            return Ok(Progress::Done);
+            return match self.io.disconnect(|connection| &connection.from) {
+                Err(Error::Pond(millpond_shm::Error::RegistryBusy { .. })) => {
+                    Ok(Progress::Waits(Wanted::Moment(Instant::now() + BUSY_NAP)))
+                }
+                undone => undone.map(|()| Progress::Done),
+            };
         }
         // What ends because its inputs have, or because it was asked to, ends for good.
         let is_fed_out = !self.io.inputs.is_empty() && self.io.inputs.iter().all(InputPort::has_ended);

@@ -15,8 +15,8 @@
 //! waits for as its time-out; the others queue up behind it at a mutex. When the leader finds something to do it lets the next
 //! one in. The party's protocol (announce, fence, look once more) makes the leader's last look safe. Two more rules make it safe for
 //! those who are not the leader: a block is only ever missing from the ring while a thread runs it, and that thread walks
-//! around once more before it sleeps; and a thread that has put back a block which waits for a moment rings, because the
-//! leader's time-out may be later.
+//! around once more before it sleeps; and a thread that has put back a block which waits for a moment rings before it sleeps itself,
+//! because the leader's time-out may be later.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -27,7 +27,8 @@ use millpond_shm::{Pond, Wait, Waiter};
 use crate::allocation::SharedAllocator;
 use crate::catalog::BlockType;
 use crate::error::{Context as _, Error, Result};
-use crate::param::Params;
+use crate::flowgraph::cycles::is_in_cycle;
+use crate::params::Params;
 use crate::runner::{Ending, Parked, Party, Runner, Visit};
 use crate::stop::{StopRequest, Urgency};
 
@@ -79,6 +80,8 @@ enum Place {
     Parked(Box<Runner>, Parked),
     /// In the hands of a thread.
     Runs,
+    /// Never to be visited again; its ports are open until it is dropped.
+    Failed(#[allow(dead_code, reason = "held, never looked at")] Box<Runner>),
     /// It has ended.
     Ended,
 }
@@ -198,17 +201,22 @@ impl Scheduler {
     }
 
     fn drain_unfed(&self) {
-        let has_ended = |&index: &usize| matches!(*lock(&self.tasks[index].place), Place::Ended);
-        // In a ring of blocks that send to each other there is no first one; the first of the list has to do.
+        let has_ended = |task: &Task| matches!(*lock(&task.place), Place::Ended);
+        let left: Vec<&Task> = self.tasks.iter().filter(|task| !has_ended(task)).collect();
+        let mut links = Vec::new();
         let mut nobody = true;
-        for task in &self.tasks {
-            if task.senders.iter().all(has_ended) {
+        for task in &left {
+            let senders = task.senders.iter().map(|&index| &self.tasks[index]);
+            let fed_by: Vec<&Task> = senders.filter(|sender| !has_ended(sender)).collect();
+            if fed_by.is_empty() {
                 task.stop.raise_to(Urgency::Drain);
                 nobody = false;
             }
+            links.extend(fed_by.into_iter().map(|sender| (sender.name.as_str(), task.name.as_str())));
         }
-        if let Some(first) = self.tasks.first().filter(|_| nobody) {
-            first.stop.raise_to(Urgency::Drain);
+        // Among blocks that send to each other there is no first one; any of them has to do, but none that they only feed.
+        if nobody && let Some(one) = left.iter().find(|task| is_in_cycle(&links, &task.name)) {
+            one.stop.raise_to(Urgency::Drain);
         }
         self.waiter.ring();
     }
@@ -249,7 +257,7 @@ impl Scheduler {
                     }
                 }
                 Err(error) => {
-                    *lock(&task.place) = Place::Parked(runner, Parked::for_ever());
+                    *lock(&task.place) = Place::Failed(runner);
                     lock(&self.failure)
                         .get_or_insert(Failure { block: task.name.clone(), error: Box::new(error) });
                     self.give_up();
@@ -268,7 +276,7 @@ impl Scheduler {
             let is_ready = match &mut *place {
                 Place::Ready(_) => true,
                 Place::Parked(runner, parked) => runner.is_ready(parked, &mut is_over),
-                Place::Runs | Place::Ended => false,
+                Place::Runs | Place::Failed(_) | Place::Ended => false,
             };
             if is_ready
                 && let Place::Ready(runner) | Place::Parked(runner, _) =
@@ -300,7 +308,7 @@ impl Scheduler {
                 || self.tasks.iter().any(|task| match &mut *lock(&task.place) {
                     Place::Ready(_) => true,
                     Place::Parked(runner, parked) => runner.is_ready(parked, is_earlier),
-                    Place::Runs | Place::Ended => false,
+                    Place::Runs | Place::Failed(_) | Place::Ended => false,
                 })
         });
     }

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use millpond_shm::{DType, Policy, StreamFormat};
+use millpond_shm::{ConnectionConfig, DType, Policy, StreamFormat};
 
-use crate::param::{Param, Params, Value};
+use crate::param::{Param, Value};
+use crate::params::Params;
 
 /// Name, ports and parameters of a block type. Made in [`Block::spec`](crate::Block::spec).
 #[derive(Clone, Debug)]
@@ -299,6 +300,25 @@ impl Port {
         };
         // What is too large for a connection is refused with the connection's own words.
         Some((held.max(2.0) as u32).saturating_add(*beside))
+    }
+
+    /// Whether connections to such ports are unlike others, unless they say themselves what they are like.
+    pub fn states_connection(&self) -> bool {
+        self.depth.is_some() || self.policy.is_some() || self.holds.is_some()
+    }
+
+    /// A connection between ports of blocks: what it does not say is as they state. `None`: nothing is known of that end.
+    pub fn complete(
+        config: ConnectionConfig,
+        output: Option<&Port>,
+        input: Option<&Port>,
+    ) -> ConnectionConfig {
+        let policy = [input, output].into_iter().flatten().find_map(|port| port.policy);
+        ConnectionConfig {
+            depth: config.depth.or(input.and_then(|port| port.depth)),
+            policy: config.policy.or(policy),
+            ..config
+        }
     }
 
     /// Whether streams of this format may flow here.

@@ -37,6 +37,8 @@ enum Counter {
     EvenStamp,
     OddStamp,
     Failures,
+    /// 1: a process of the block has started to work.
+    Worked,
 }
 
 /// The numbers of one block, as anybody reads them from outside.
@@ -102,6 +104,7 @@ const PUBLISH_EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Statistics {
     counters: BlockCounters,
     starts: u64,
+    worked_before: bool,
     taken: u64,
     sent: u64,
     visits: u64,
@@ -114,13 +117,18 @@ impl Statistics {
     pub(crate) fn new(counters: BlockCounters) -> Self {
         let last = |counter: Counter| counters.get(counter as usize);
         let (starts, taken, sent) = (last(Counter::Starts) + 1, last(Counter::Taken), last(Counter::Sent));
+        let worked_before = last(Counter::Worked) != 0;
+        // Even: whatever its predecessor was killed in, this process is in no visit. And another number than that.
+        let visits = last(Counter::Visits).wrapping_add(1) & !1;
         counters.set(Counter::Starts as usize, starts);
+        counters.set(Counter::Visits as usize, visits);
         Self {
             counters,
             starts,
+            worked_before,
             taken,
             sent,
-            visits: 0,
+            visits,
             latencies: Latencies::new(),
             published: Instant::now(),
         }
@@ -128,6 +136,10 @@ impl Statistics {
 
     pub(crate) fn starts(&self) -> u64 {
         self.starts
+    }
+
+    pub(crate) fn worked_before(&self) -> bool {
+        self.worked_before
     }
 
     pub(crate) fn taken(&self) -> u64 {
@@ -142,20 +154,23 @@ impl Statistics {
 
     pub(crate) fn set_stage(&mut self, stage: Stage) {
         self.publish_latencies();
+        if stage == Stage::Running {
+            self.set(Counter::Worked, 1);
+        }
         self.set(Counter::Stage, stage as u64);
     }
 
     /// The block is about to work: from outside it shows if it does not come back.
     #[inline]
     pub(crate) fn begin_visit(&mut self) {
-        self.visits += 1;
+        self.visits = self.visits.wrapping_add(1);
         self.set(Counter::Visits, self.visits);
     }
 
     /// The block has come back.
     #[inline]
     pub(crate) fn end_visit(&mut self) {
-        self.visits += 1;
+        self.visits = self.visits.wrapping_add(1);
         self.set(Counter::Visits, self.visits);
     }
 

@@ -15,7 +15,8 @@ use crate::block::Block;
 use crate::bus::{Bus, Json, json};
 use crate::catalog::BlockType;
 use crate::error::{Context, Error, Result};
-use crate::param::{Params, Value};
+use crate::param::Value;
+use crate::params::Params;
 use crate::runner::{Party, Progress, Runner, Start, Wanted};
 use crate::stop::StopRequest;
 
@@ -66,8 +67,7 @@ impl Bench {
         let mut outputs = Vec::new();
         for port in spec.outputs(&params) {
             let (from, to) = (format!("block.{}", port.name()), format!("test.from-{}", port.name()));
-            let config =
-                ConnectionConfig { policy: port.policy.unwrap_or_default(), ..ConnectionConfig::default() };
+            let config = ConnectionConfig { policy: port.policy, ..ConnectionConfig::default() };
             pond.connect(&from, &to, &config)?;
             outputs.push((port.name().to_owned(), pond.input(&to, &InputConfig::default())?));
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use millpond::flowgraph::Builder;
-use millpond::{Block, Catalog, Flowgraph, Io, Params, Port, Result, Spec, Value, WorkResult};
+use millpond::{Block, Catalog, Flowgraph, Io, Params, Pause, Port, Result, Spec, Value, WorkResult};
 
 fn chain(name: &str, params: &[(&str, Value)]) -> Builder {
     let name = format!("{name}-{}", std::process::id());
@@ -48,6 +48,50 @@ fn its_duration_ends_it() {
     let catalog = Catalog::builtin();
     let built = chain("lasting", &[("rate_hz", 100.0.into())]).duration(Duration::from_millis(200));
     built.build(&catalog).unwrap().run_here(&catalog, 1).unwrap();
+}
+
+/// Passes on what comes in, and swallows what comes back.
+struct Round;
+
+impl Block for Round {
+    fn spec() -> Spec {
+        Spec::new("round", "Has an input for what comes back")
+            .input(Port::new("in", "any stream"))
+            .input(Port::new("back", "any stream").optional())
+            .output(Port::new("out", "what comes in").like("in"))
+    }
+
+    fn new(_: &Params) -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn work(&mut self, io: &mut Io) -> WorkResult {
+        while io.try_take("back")?.is_some() {}
+        match io.try_take("in")? {
+            Some(buffer) => io.send("out", buffer),
+            None => Err(Pause::NeedInput),
+        }
+    }
+}
+
+#[test]
+fn what_goes_round_ends_with_its_duration() {
+    let mut catalog = Catalog::builtin();
+    catalog.add::<Round>();
+    let (end, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let built = Flowgraph::builder(&format!("round-{}", std::process::id()))
+            .block("zeros", "null-source", &[("rate_hz", 100.0.into())])
+            .block("there", "round", &[])
+            .block("back", "copy", &[])
+            .block("heard", "null-sink", &[])
+            .connect("zeros -> there.in")
+            .connect("there -> back -> there.back")
+            .connect("back -> heard")
+            .duration(Duration::from_millis(200));
+        let _ = end.send(built.build(&catalog).unwrap().run_here(&catalog, 2));
+    });
+    ended.recv_timeout(Duration::from_secs(60)).expect("it ends").unwrap();
 }
 
 #[test]

@@ -138,10 +138,34 @@ crossing = { type = "crossing", lights = false, restart = "on-failure" }
     );
     let configs: Vec<_> = flowgraph.connections.iter().map(|c| (c.config.depth, c.config.policy)).collect();
     // The third has the settings of its input port.
-    let block = (None, Policy::Block);
+    let unstated = (None, None);
     let times: Vec<_> = flowgraph.connections.iter().map(|c| c.config.max_time).collect();
     assert_eq!(times, [None, None, None, Some(Duration::from_millis(500))]);
-    assert_eq!(configs, [block, block, (Some(7), Policy::DropOldest), (Some(4), Policy::DropNewest)]);
+    assert_eq!(
+        configs,
+        [unstated, unstated, (Some(7), Some(Policy::DropOldest)), (Some(4), Some(Policy::DropNewest))]
+    );
+}
+
+#[test]
+fn what_a_connection_says_counts_more_than_what_its_ports_state() {
+    let blocks = "[blocks]\nzeros = { type = \"null-source\" }\ncrossing = { type = \"crossing\" }\n";
+    let table = |more: &str| {
+        let text = format!("connect = [{{ from = \"zeros\", to = \"crossing.left\"{more} }}]\n{blocks}");
+        read(&text).connections[0].config
+    };
+    assert_eq!((table("").depth, table("").policy), (Some(7), Some(Policy::DropOldest)));
+    for (stated, expected) in [("block", Policy::Block), ("drop-newest", Policy::DropNewest)] {
+        let config = table(&format!(", depth = 3, policy = \"{stated}\""));
+        assert_eq!((config.depth, config.policy), (Some(3), Some(expected)));
+        let built = Flowgraph::builder("built")
+            .block("zeros", "null-source", &[])
+            .block("crossing", "crossing", &[])
+            .connect_with("zeros", "crossing.left", &config)
+            .build(&catalog())
+            .unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(built.connections[0].config, config);
+    }
 }
 
 #[test]
@@ -494,6 +518,10 @@ fn how_blocks_are_looked_after() {
     assert_eq!(messages(&zeros("kill_stalled = 5")).len(), 1);
     let shared = messages(&zeros("restart = 'always'\nprocess = 'dsp'"));
     assert!(shared[0].contains("shares a process and cannot always be started again"), "{shared:?}");
+    let shared = messages(
+        "connect = [\"a -> b\"]\n[blocks]\na = { type = \"stdin-source\", process = \"p\" }\nb = { type = \"null-sink\" }\n",
+    );
+    assert_eq!(shared[0], "`a` reads the standard input and cannot share a process");
     assert_eq!(
         messages(&format!("detach = 'yes'\n{}", zeros("")))[0],
         "expected `detach` to be true or false, found `yes`"

@@ -3,12 +3,15 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::bail;
-use millpond::{Catalog, Policy, Spec, parse_duration};
-use millpond_shm::{ConnectionConfig, Direction, Monitor, OnReceiverDeath, Pond, PortInfo, Role, Snapshot};
+use anyhow::{Context as _, bail};
+use millpond::bus::Bus;
+use millpond::{Policy, Port, parse_duration};
+use millpond_shm::{ConnectionConfig, Direction, Monitor, OnReceiverDeath, Pond, Role, Snapshot};
 
 use serde_json::json;
 
+use crate::commands::ends::Ends;
+use crate::commands::joining;
 use crate::output;
 
 /// Options of `millpond connect`.
@@ -19,6 +22,7 @@ part at once; nothing that is queued elsewhere is touched.
 
 Examples:
   millpond block csv-sink log --pond studio --param path=log.csv &
+  millpond connect studio meter log
   millpond connect studio meter.out log.in --depth 16 --policy drop-oldest
 
 Exit codes:
@@ -28,19 +32,19 @@ Exit codes:
 pub struct Args {
     /// The pond
     pond: String,
-    /// The output port, BLOCK.PORT
+    /// The output port, BLOCK.PORT; BLOCK will do if it has only one
     from: String,
-    /// The input port, BLOCK.PORT
+    /// The input port, BLOCK.PORT; BLOCK will do if it has only one
     to: String,
-    /// Buffers that may wait
+    /// Buffers that may wait [default: what the input states, else 256]
     #[arg(long, value_name = "BUFFERS")]
     depth: Option<u32>,
     /// Time that the timestamps of what waits may be apart, like 50ms
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     max_time: Option<Duration>,
-    /// What happens when it is full
-    #[arg(long, value_enum, default_value = "block")]
-    policy: When,
+    /// What happens when it is full [default: what the input states, else the output, else block]
+    #[arg(long, value_enum)]
+    policy: Option<When>,
     /// Do not insist that both ports are there: blocks that start later find the connection
     #[arg(long)]
     ahead: bool,
@@ -65,36 +69,67 @@ enum When {
 /// # Errors
 /// Why the ports cannot be connected.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    if !args.ahead {
-        check(&Monitor::open(&args.pond)?.snapshot(), &args.from, &args.to)?;
-    }
-    let policy = match args.policy {
+    let policy = args.policy.map(|policy| match policy {
         When::Block => Policy::Block,
         When::DropNewest => Policy::DropNewest,
         When::DropOldest => Policy::DropOldest,
-    };
-    let config = ConnectionConfig {
-        depth: args.depth,
-        max_time: args.max_time,
-        policy,
-        on_receiver_death: OnReceiverDeath::Wait,
-    };
-    Pond::attach(&args.pond, Role::Tool)?.connect(&args.from, &args.to, &config)?;
-    if args.json {
-        output::print_json(&json!({ "pond": args.pond, "from": args.from, "to": args.to }))?;
+    });
+    let (depth, max_time, on_receiver_death) = (args.depth, args.max_time, OnReceiverDeath::Wait);
+    let config = ConnectionConfig { depth, max_time, policy, on_receiver_death };
+    let (from, to) = if args.ahead {
+        Pond::attach(&args.pond, Role::Tool)?.connect(&args.from, &args.to, &config)?;
+        (args.from, args.to)
     } else {
-        output::print(&format!("connected {} -> {}\n", args.from, args.to))?;
+        connect(&args.pond, &args.from, &args.to, config)?
+    };
+    if args.json {
+        output::print_json(&json!({ "pond": args.pond, "from": from, "to": to }))?;
+    } else {
+        output::print(&format!("connected {from} -> {to}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Both ports are there, or will be, and the receiver takes what the sender sends, as far as their types are known.
-fn check(pond: &Snapshot, from: &str, to: &str) -> anyhow::Result<()> {
-    let catalog = Catalog::builtin();
-    let sender = port(pond, &catalog, from, Direction::Output)?;
-    port(pond, &catalog, to, Direction::Input)?;
+/// Connects what is there, and returns the names of the two ports.
+fn connect(pond: &str, from: &str, to: &str, config: ConnectionConfig) -> anyhow::Result<(String, String)> {
+    let snapshot = Monitor::open(pond)?.snapshot();
+    let ends = Ends::of(&snapshot);
+    let (from, to) = (ends.port(from, Direction::Output)?, ends.port(to, Direction::Input)?);
+    check_format(&snapshot, &ends, &from, &to)?;
+    let bus = joining::join(pond)?;
+    let config = with_stated(&bus, &ends, &from, &to, config)?;
+    bus.pond().connect(&from, &to, &config)?;
+    Ok((from, to))
+}
+
+/// Where nothing is asked for, the connection is as the types of the blocks say.
+fn with_stated(
+    bus: &Bus,
+    ends: &Ends<'_>,
+    from: &str,
+    to: &str,
+    config: ConnectionConfig,
+) -> anyhow::Result<ConnectionConfig> {
+    if config.depth.is_some() && config.policy.is_some() {
+        return Ok(config);
+    }
+    let stated = |port, direction| {
+        let what = || {
+            format!(
+                "ask for the depth and the policy that `{port}` states (--depth and --policy make that needless)"
+            )
+        };
+        ends.stated(bus, port, direction).with_context(what)
+    };
+    let (output, input) = (stated(from, Direction::Output)?, stated(to, Direction::Input)?);
+    Ok(Port::complete(config, output.as_ref(), input.as_ref()))
+}
+
+/// The receiver takes what the sender sends, as far as their types are known.
+fn check_format(pond: &Snapshot, ends: &Ends<'_>, from: &str, to: &str) -> anyhow::Result<()> {
+    let sender = pond.ports.iter().find(|port| port.name == from && port.direction == Direction::Output);
     let format = sender.and_then(|sender| sender.format.as_ref());
-    let (Some(format), Some((spec, name))) = (format, spec_of(pond, &catalog, to)) else { return Ok(()) };
+    let (Some(format), Some((spec, name))) = (format, ends.spec_of(to)) else { return Ok(()) };
     match spec.input_accepts(name, format) {
         Some(Err(expected)) => bail!(
             "`{from}` sends {}[{}], but `{to}` takes {expected}; put a `convert` between them",
@@ -103,40 +138,4 @@ fn check(pond: &Snapshot, from: &str, to: &str) -> anyhow::Result<()> {
         ),
         _ => Ok(()),
     }
-}
-
-/// What the type of a port's block states, if it is a builtin one, and the port's name within the block.
-fn spec_of<'a>(pond: &Snapshot, catalog: &'a Catalog, port: &'a str) -> Option<(&'a Spec, &'a str)> {
-    let (block, port) = port.split_once('.')?;
-    let known = pond.blocks.iter().find(|known| known.name == block)?;
-    Some((catalog.find(&known.block_type).ok()?.spec(), port))
-}
-
-/// The port of that name, or what there is instead. `None`: the block will open it, as soon as it knows what comes in.
-fn port<'a>(
-    pond: &'a Snapshot,
-    catalog: &Catalog,
-    name: &str,
-    direction: Direction,
-) -> anyhow::Result<Option<&'a PortInfo>> {
-    if let Some(port) = pond.ports.iter().find(|port| port.name == name) {
-        return Ok(Some(port));
-    }
-    if let Some((spec, port)) = spec_of(pond, catalog, name) {
-        let stated = match direction {
-            Direction::Input => spec.input_ports(),
-            Direction::Output => spec.output_ports(),
-        };
-        if stated.iter().any(|stated| stated.for_each_of().is_none() && stated.name() == port) {
-            return Ok(None);
-        }
-    }
-    let known = pond.ports.iter().filter(|port| port.direction == direction);
-    let known: Vec<&str> = known.map(|port| port.name.as_str()).collect();
-    let what = if direction == Direction::Output { "output" } else { "input" };
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    bail!(
-        "pond `{}` has no {what} port `{name}`; there are: {known} (with --ahead it need not exist yet)",
-        pond.name
-    )
 }

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use millpond_shm::{Pond, Role};
+use anyhow::bail;
+use millpond_shm::{ConnectionInfo, Monitor, Pond, Role, Snapshot};
 
 use serde_json::json;
 
@@ -15,7 +16,8 @@ What is queued on the connection is still received, if somebody receives; else i
 is given back and counted with the input port. Both blocks go on; a block whose
 only input is taken away waits for another one.
 
-Example:
+Examples:
+  millpond disconnect studio meter log
   millpond disconnect studio meter.out log.in
 
 Exit codes:
@@ -25,9 +27,9 @@ Exit codes:
 pub struct Args {
     /// The pond
     pond: String,
-    /// The output port, BLOCK.PORT
+    /// The output port, BLOCK.PORT; BLOCK will do if only one connection can be meant
     from: String,
-    /// The input port, BLOCK.PORT
+    /// The input port, as the output port
     to: String,
     /// Print one JSON object: the pond and both ports
     #[arg(long)]
@@ -39,11 +41,30 @@ pub struct Args {
 /// # Errors
 /// If there is no such pond or connection.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    Pond::attach(&args.pond, Role::Tool)?.disconnect(&args.from, &args.to)?;
+    let (from, to) = meant(&Monitor::open(&args.pond)?.snapshot(), &args.from, &args.to)?;
+    Pond::attach(&args.pond, Role::Tool)?.disconnect(&from, &to)?;
     if args.json {
-        output::print_json(&json!({ "pond": args.pond, "from": args.from, "to": args.to }))?;
+        output::print_json(&json!({ "pond": args.pond, "from": from, "to": to }))?;
     } else {
-        output::print(&format!("disconnected {} -> {}\n", args.from, args.to))?;
+        output::print(&format!("disconnected {from} -> {to}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The ports of the connection that is meant.
+fn meant(pond: &Snapshot, from: &str, to: &str) -> anyhow::Result<(String, String)> {
+    let is_meant = |port: &str, typed: &str| {
+        port == typed || port.split_once('.').is_some_and(|(block, _)| block == typed)
+    };
+    let all = pond.connections.iter().filter(|connection| connection.state != "closing");
+    let (meant, others): (Vec<_>, Vec<_>) = all.partition(|c| is_meant(&c.from, from) && is_meant(&c.to, to));
+    let shown = |connections: &[&ConnectionInfo]| {
+        let shown: Vec<String> = connections.iter().map(|c| format!("{} -> {}", c.from, c.to)).collect();
+        if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
+    };
+    match meant.as_slice() {
+        [one] => Ok((one.from.clone(), one.to.clone())),
+        [] => bail!("pond `{}` has no connection {from} -> {to}; there are: {}", pond.name, shown(&others)),
+        several => bail!("which connection of pond `{}` is meant? There are: {}", pond.name, shown(several)),
+    }
 }

@@ -46,10 +46,24 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { pond, block, param, timeout, json } = args;
     let bus = joining::join(&pond)?;
     let argument = param.map_or(Json::Null, Json::String);
-    joining::call(&bus, &format!("{block}/get"), &argument, timeout, |answer| match &answer {
-        answer if json => output::print_json(answer),
-        Json::Array(params) => Ok(output::print(&table(params).to_string())?),
-        param => Ok(output::print(&format!("{}\n", text(&param["value"])))?),
+    let topic = format!("{block}/get");
+    joining::call(&bus, &topic, &argument, timeout, |answer| {
+        let answer = match answer {
+            // Of many parameters a block tells only names and values at once.
+            Json::Array(params) => params
+                .into_iter()
+                .map(|param| match param.get("expected") {
+                    Some(_) => Ok(param),
+                    None => bus.call(&topic, &param["name"], timeout),
+                })
+                .collect::<Result<Json, _>>()?,
+            one => one,
+        };
+        match &answer {
+            answer if json => output::print_json(answer),
+            Json::Array(params) => Ok(output::print(&table(params).to_string())?),
+            param => Ok(output::print(&format!("{}\n", text(&param["value"])))?),
+        }
     })
 }
 

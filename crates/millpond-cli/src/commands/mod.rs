@@ -28,6 +28,7 @@ pub mod torture;
 pub mod worker;
 
 mod ending;
+mod ends;
 mod joining;
 mod pond_tables;
 mod processes;

@@ -10,6 +10,7 @@ use millpond::supervisor::{Death, Event, Launcher, Outcome, Supervisor};
 use millpond::{Catalog, Flowgraph, Value};
 
 use crate::args::UsageError;
+use crate::output;
 
 /// A signal ended it: 128 + SIGINT, as shells have it.
 const EXIT_INTERRUPTED: u8 = 130;
@@ -52,15 +53,9 @@ pub struct Args {
 /// Why there is no complete output.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     // A missing input is told before anything is started.
-    let input =
-        std::fs::metadata(&args.input).with_context(|| format!("cannot read {}", args.input.display()))?;
+    std::fs::metadata(&args.input).with_context(|| format!("cannot read {}", args.input.display()))?;
+    output::check_is_not(&args.input, &args.output)?;
     let known = std::fs::metadata(&args.output).ok();
-    if known.as_ref().is_some_and(|output| (output.dev(), output.ino()) == (input.dev(), input.ino())) {
-        let path = args.output.display();
-        return Err(
-            UsageError(format!("OUTPUT is INPUT: {path} would be overwritten while it is read")).into()
-        );
-    }
     let flowgraph = flowgraph(&args)?;
     let before = known.map(|output| (output.mtime(), output.mtime_nsec(), output.len()));
     let supervisor = Supervisor::new(flowgraph, Launcher::this_program()?).context("cannot resample")?;
@@ -72,7 +67,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     })?;
     match summary.outcome {
         Outcome::Done { reason: None } => {
-            println!("{note}");
+            output::print(&format!("{note}\n"))?;
             return Ok(ExitCode::SUCCESS);
         }
         Outcome::Failed { death, .. } => {

@@ -61,7 +61,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                     true => json!({ "topic": topic, "value": value, "pid": pid }).to_string(),
                     false => format!("{topic}  {value}"),
                 };
-                output::print(&(line + "\n"))?;
+                if !output::print_while_read(&(line + "\n"))? {
+                    break;
+                }
                 shown += 1;
             }
             Err(BusError::Stopped) => break,

@@ -2,12 +2,17 @@
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use millpond::parse_duration;
 use millpond_shm::Monitor;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
+use ratatui::crossterm::terminal::disable_raw_mode;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::output;
 
@@ -15,6 +20,11 @@ mod rows;
 mod screen;
 
 use rows::{Rows, Sampler};
+
+/// How soon it is noticed that a signal came.
+const NOTICED_WITHIN: Duration = Duration::from_millis(200);
+/// How long the terminal may take then to be given back.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(3);
 
 /// Options of `millpond top`.
 #[derive(clap::Args)]
@@ -66,29 +76,60 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         };
         return Ok(ExitCode::SUCCESS);
     }
+    let is_asked_to_end = listen().context("cannot listen for signals")?;
     let mut terminal = ratatui::try_init().context("cannot draw on this terminal")?;
-    let shown = show(&mut terminal, &mut sampler, args.interval);
-    ratatui::restore();
+    let shown = show(&mut terminal, &mut sampler, args.interval, &is_asked_to_end);
+    let restored = ratatui::try_restore();
     shown?;
+    restored.context("cannot give the terminal back")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// From now on a signal does not end the process, which has to give the terminal back first, but becomes a flag.
+fn listen() -> std::io::Result<Arc<AtomicBool>> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let is_asked_to_end = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_asked_to_end);
+    // The thread sleeps until the process ends.
+    std::thread::spawn(move || {
+        if signals.forever().next().is_some() {
+            // Relaxed: only a flag, at which the other thread looks again and again.
+            asked.store(true, Ordering::Relaxed);
+            std::thread::sleep(GIVEN_BACK_WITHIN);
+            // The terminal is gone, which keeps reading from it busy for ever, or takes nothing.
+            let _ = disable_raw_mode();
+            std::process::exit(1);
+        }
+    });
+    Ok(is_asked_to_end)
 }
 
 fn show(
     terminal: &mut ratatui::DefaultTerminal,
     sampler: &mut Sampler,
     interval: Duration,
+    is_asked_to_end: &AtomicBool,
 ) -> anyhow::Result<()> {
     let mut view = View { rows: sampler.look(), first: 0, paused: false };
     let mut next_look = Instant::now() + interval;
     loop {
         terminal.draw(|frame| screen::draw(frame, &mut view))?;
-        let now = Instant::now();
-        if event::poll(next_look.saturating_duration_since(now))? {
-            // Other events, a new size among them, need nothing but drawing anew.
-            if let Event::Key(key) = event::read()?
-                && !view.handle(key)
-            {
+        loop {
+            if is_asked_to_end.load(Ordering::Relaxed) {
                 return Ok(());
+            }
+            let left = next_look.saturating_duration_since(Instant::now());
+            if event::poll(left.min(NOTICED_WITHIN))? {
+                // Other events, a new size among them, need nothing but drawing anew.
+                if let Event::Key(key) = event::read()?
+                    && !view.handle(key)
+                {
+                    return Ok(());
+                }
+                break;
+            }
+            if Instant::now() >= next_look {
+                break;
             }
         }
         if Instant::now() >= next_look {

@@ -199,6 +199,13 @@ impl Pipeline {
         kill_process(Pid::from_child(&self.child.0), signal).expect("it is running");
     }
 
+    /// Processor time that the program itself has taken so far, in hundredths of a second.
+    pub fn cpu_ticks(&self) -> u64 {
+        let fields = stat(self.child.0.id().cast_signed()).expect("it is running");
+        // utime and stime, the 14th and 15th of all, of which two are not here.
+        fields[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
+    }
+
     /// Waits for its end. All its processes must have ended, and nothing may be left of its pond.
     #[track_caller]
     pub fn wait(mut self) -> End {

@@ -72,7 +72,7 @@ class Flowgraph:
         *,
         depth: int | None = None,
         max_time: float | None = None,
-        policy: Literal["block", "drop-newest", "drop-oldest"] = "block",
+        policy: Literal["block", "drop-newest", "drop-oldest"] | None = None,
     ) -> None:
         """Connects blocks: `connect("a -> b.in -> c")`, or one output to one input with its settings:
         `connect("a.out", "b.in", depth=4, max_time=0.05, policy="drop-oldest")`, the time in seconds. A port can be left out where a block has only one.
@@ -80,7 +80,7 @@ class Flowgraph:
         builder = self._being_built()
         if to is not None:
             builder.connect_with(chain_or_from, to, depth, max_time, policy)
-        elif depth is not None or max_time is not None or policy != "block":
+        elif depth is not None or max_time is not None or policy is not None:
             raise TypeError("connect: depth, max_time and policy belong to one connection: connect(from, to, ...)")
         else:
             builder.connect(chain_or_from)
@@ -117,8 +117,8 @@ class Flowgraph:
         """Starts it, each block as its own process; dead ones are started again as the flowgraph says.
 
         `program` (with first arguments) runs the blocks that name no program of their own: by default this Python, which
-        reads the files in which the `@millpond.block` types that are used are defined. Such a file does what shall not be
-        done there under `if __name__ == "__main__":`.
+        reads the files in which the `@millpond.block` types that are used are defined, and imports them where they are
+        modules of a package. Such a file does what shall not be done there under `if __name__ == "__main__":`.
         """
         graph = self._graph()
         if program is None:

@@ -6,6 +6,7 @@ use crate::control::LANE_ACTIVE;
 use crate::following::NAP;
 use crate::ports::LaneEnd;
 use crate::registry_lock::DEADLINE;
+use crate::sent::sent_to_connections;
 use crate::sync::Ordering;
 use std::time::Instant;
 
@@ -47,6 +48,7 @@ impl Output {
             return if self.following.has_looked() { Ok(()) } else { Err(SendReason::Full) };
         };
         self.broken = None;
+        let sent = sent_to_connections(&pond.control, self.port_index);
         for (index, record) in pond.control.live_lanes() {
             if record.from_port.load(Ordering::Relaxed) != self.port_index
                 || record.producer.load(Ordering::Relaxed) != u32::from(pond.me)
@@ -62,12 +64,14 @@ impl Output {
                 continue;
             }
             if known.is_none() {
-                match LaneEnd::open(pond, index) {
-                    Some(end) => self.lanes.push(Lane::new(end)),
-                    None => {
-                        self.broken = Some(format!("connection {index} of pond `{}` is corrupt", pond.name))
-                    }
+                let Some(end) = LaneEnd::open(pond, index) else {
+                    self.broken = Some(format!("connection {index} of pond `{}` is corrupt", pond.name));
+                    continue;
+                };
+                if record.sent_before.load(Ordering::Relaxed) == 0 {
+                    record.sent_before.store(sent.wrapping_add(1), Ordering::Relaxed);
                 }
+                self.lanes.push(Lane::new(end));
             }
         }
         self.forget_what_is_gone();

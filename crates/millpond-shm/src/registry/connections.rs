@@ -7,6 +7,7 @@ use crate::layout::{LaneRecord, MAX_CONNECTIONS, MAX_CONSUMERS, MAX_DEPTH, MAX_F
 use crate::ports::{ConnectionConfig, DEFAULT_DEPTH, Policy};
 use crate::registry::{Direction, find, split_port};
 use crate::registry_lock::Registry;
+use crate::sent::sent_through;
 use crate::sync::{AtomicU64, Ordering};
 use crate::sys::memory;
 use crate::token::{Cell, Token};
@@ -43,7 +44,8 @@ impl Registry<'_> {
             return Err(Error::Exists { pond: self.pond.name.clone(), what: "connection", name });
         }
         let target = self.port(to_port)?;
-        if config.policy == Policy::DropOldest && target.redeliver.load(Ordering::Relaxed) == 1 {
+        let policy = config.policy.unwrap_or_default();
+        if policy == Policy::DropOldest && target.redeliver.load(Ordering::Relaxed) == 1 {
             return wrong(
                 "a policy that blocks or drops the newest (the port redelivers)".into(),
                 "drop-oldest".into(),
@@ -59,7 +61,7 @@ impl Registry<'_> {
         }
         let cells = depth.next_power_of_two();
         let (index, lane) = self.free_lane(cells)?;
-        let shared = target.shared.load(Ordering::Relaxed) == 1 || config.policy == Policy::DropOldest;
+        let shared = target.shared.load(Ordering::Relaxed) == 1 || policy == Policy::DropOldest;
         let base = lane.head.load(Ordering::Relaxed);
         let ring = self.pond.control.ring(lane.ring_offset.load(Ordering::Relaxed), cells);
         for position in (0..u64::from(cells)).map(|n| base.wrapping_add(n)) {
@@ -79,6 +81,7 @@ impl Registry<'_> {
             &lane.dropped_oldest,
             &lane.dropped_after,
             &lane.base,
+            &lane.sent_before,
         ] {
             counter.store(0, Ordering::Relaxed);
         }
@@ -95,7 +98,7 @@ impl Registry<'_> {
         lane.to_port.store(to_port, Ordering::Relaxed);
         lane.depth.store(depth, Ordering::Relaxed);
         lane.max_time_ns.store(max_time_ns.unwrap_or(0).cast_unsigned(), Ordering::Relaxed);
-        lane.policy.store(config.policy as u32, Ordering::Relaxed);
+        lane.policy.store(policy as u32, Ordering::Relaxed);
         lane.on_receiver_death.store(config.on_receiver_death as u32, Ordering::Relaxed);
         crash_point!(ConnectWritten);
         lane.state.store(LANE_ACTIVE, Ordering::Release);
@@ -224,6 +227,12 @@ impl Registry<'_> {
                 lane.head.store(head, Ordering::Release);
                 crash_point!(TeardownHead);
             }
+        }
+        if let Some(sent) = sent_through(&self.pond.control, index, lane)
+            && let Some(port) = self.pond.control.port(lane.from_port.load(Ordering::Relaxed))
+        {
+            let known = port.sent_before.load(Ordering::Relaxed);
+            port.sent_before.store(known.max(sent), Ordering::Relaxed);
         }
         crash_point!(TeardownDrained);
         lane.state.store(LANE_FREE, Ordering::Release);

@@ -45,6 +45,7 @@ impl Registry<'_> {
         record.depth.store(DEFAULT_DEPTH, Ordering::Relaxed);
         record.unconnected.store(0, Ordering::Relaxed);
         record.dropped_at_disconnect.store(0, Ordering::Relaxed);
+        record.sent_before.store(0, Ordering::Relaxed);
         for word in record.owners.iter().chain(&record.waiters) {
             word.store(0, Ordering::Relaxed);
         }

@@ -122,7 +122,8 @@ impl Scene {
             PondConfig { pools: vec![PoolConfig::new(64, 24), PoolConfig::new(256, 8)], table_slots: 4096 };
         let pond = Pond::create(name, &config, Role::Worker).expect("make a pond");
         let connect = |from, to, policy, depth| {
-            let config = ConnectionConfig { depth: Some(depth), policy, ..ConnectionConfig::default() };
+            let config =
+                ConnectionConfig { depth: Some(depth), policy: Some(policy), ..ConnectionConfig::default() };
             pond.connect(from, to, &config).expect("connect");
         };
         connect("a.out", "b.in", Policy::Block, 4);

@@ -198,7 +198,7 @@ impl Actor {
         };
         let config = ConnectionConfig {
             depth: Some(number(depth) as u32),
-            policy,
+            policy: Some(policy),
             on_receiver_death,
             ..ConnectionConfig::default()
         };

@@ -174,8 +174,7 @@ impl<T, P: Policy<T>> Aligner<T, P> {
                 self.rejoin(port);
             }
             if behind_ns >= 0 {
-                self.inputs.ports[port].counters.late += 1;
-                return self.drop(port, Reason::Late, item);
+                return self.push_late(port, stamp_ns, item);
             }
         }
         match self.inputs.insert(port, stamp_ns, item) {
@@ -185,17 +184,21 @@ impl<T, P: Policy<T>> Aligner<T, P> {
                 Pushed::Held
             }
             Inserted::Duplicate(item) => self.drop(port, Reason::Duplicate, item),
-            Inserted::Late(item) => {
-                self.inputs.ports[port].counters.late += 1;
-                match self.policy.take_late(&self.inputs, port, stamp_ns, item) {
-                    None => {
-                        self.has_news = true;
-                        Pushed::TakenLate
-                    }
-                    Some(item) => self.drop(port, Reason::Late, item),
-                }
-            }
+            Inserted::Late(item) => self.push_late(port, stamp_ns, item),
             Inserted::Full(item) => self.push_to_full(port, stamp_ns, item),
+        }
+    }
+
+    /// What comes too late for the sets to come may still correct one that came.
+    fn push_late(&mut self, port: usize, stamp_ns: i64, item: T) -> Pushed<T> {
+        self.inputs.ports[port].counters.late += 1;
+        match self.policy.take_late(&self.inputs, port, stamp_ns, item) {
+            None => {
+                self.full_since_ns[port] = None;
+                self.has_news = true;
+                Pushed::TakenLate
+            }
+            Some(item) => self.drop(port, Reason::Late, item),
         }
     }
 

@@ -41,7 +41,7 @@ blocks.table = { type = "csv-sink", path = "cpu.csv" }
     fn start(&mut self, io: &mut Io) -> Result<()> {
         let format = io.format("in").cloned().unwrap_or_default();
         self.columns = columns(&format).max(1);
-        let again = io.starts() > 1;
+        let again = io.has_worked_before();
         let failed = |error| files::cannot_write(&self.path, error);
         let mut file = match again {
             true => open_behind_last_row(&self.path).map_err(failed)?,
@@ -69,7 +69,7 @@ blocks.table = { type = "csv-sink", path = "cpu.csv" }
 
     fn finish(&mut self, io: &mut Io) -> WorkResult {
         self.flush()?;
-        let again = if io.starts() > 1 { " since its restart" } else { "" };
+        let again = if io.has_worked_before() { " since its restart" } else { "" };
         io.note(&format!("wrote {} rows to {}{again}", self.rows, self.path));
         Ok(())
     }

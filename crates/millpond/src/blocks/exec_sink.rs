@@ -68,9 +68,12 @@ blocks.player = { type = "exec-sink", command = "aplay -t raw -f FLOAT_LE -r 480
         if let Some(input) = self.input.take() {
             io.note(&format!("wrote {} bytes to {}", input.written, self.program.name()));
             drop(input);
-            self.program.wait()?;
         }
-        Ok(())
+        // Looked at again and again: the other blocks of the process go on meanwhile.
+        match self.program.end() {
+            Err(Pause::Done) => Ok(()),
+            result => result,
+        }
     }
 }
 
@@ -98,13 +101,42 @@ mod tests {
         assert!(std::fs::read(&path).unwrap() == bytes);
     }
 
+    /// What the block fails with, sooner or later.
+    fn refusal(bench: &mut Bench) -> String {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            assert!(std::time::Instant::now() < deadline, "it does not fail");
+            if let Err(refusal) = bench.run() {
+                return refusal.to_string();
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_that_takes_its_time_keeps_nobody_waiting() {
+        let directory = TempDir::new();
+        let gate = directory.path("gate");
+        let command = format!("cat >/dev/null; until [ -e {gate} ]; do sleep 0.01; done");
+        let mut bench = Bench::of::<ExecSink>(&[("command", command.as_str().into())]).unwrap();
+        bench.push("in", &[1u8]).unwrap();
+        bench.end("in");
+        // It comes back although the program runs on, and has not ended.
+        bench.run().unwrap();
+        assert!(!bench.has_ended());
+        std::fs::write(&gate, "").unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !bench.has_ended() {
+            assert!(std::time::Instant::now() < deadline, "the program does not end");
+            bench.run().unwrap();
+        }
+    }
+
     #[test]
     fn a_program_that_fails_is_a_failure() {
         let mut bench = Bench::of::<ExecSink>(&[("command", "cat >/dev/null; exit 9".into())]).unwrap();
         bench.push("in", &[1u8]).unwrap();
         bench.end("in");
-        let refusal = bench.run().expect_err("refused").to_string();
-        assert_eq!(refusal, "`cat >/dev/null; exit 9` has failed: exit status: 9");
+        assert_eq!(refusal(&mut bench), "`cat >/dev/null; exit 9` has failed: exit status: 9");
         // More than a pipe holds, into one that nobody reads: told is why, or if it says nothing by its end, what the pipe says.
         for (command, expected) in [
             ("exec <&-; exit 9", "`exec <&-; exit 9` has failed: exit status: 9"),
@@ -113,14 +145,7 @@ mod tests {
         ] {
             let mut bench = Bench::of::<ExecSink>(&[("command", command.into())]).unwrap();
             bench.push("in", &[1u8; 200_000]).unwrap();
-            let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-            let refusal = loop {
-                assert!(std::time::Instant::now() < deadline, "{command}: does not fail");
-                if let Err(refusal) = bench.run() {
-                    break refusal.to_string();
-                }
-            };
-            assert_eq!(refusal, expected);
+            assert_eq!(refusal(&mut bench), expected);
         }
     }
 }

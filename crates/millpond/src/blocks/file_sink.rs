@@ -41,7 +41,7 @@ blocks.file = { type = "file-sink", path = "tone.f32" }
         let frame_bytes = io
             .format("in")
             .map_or(1, |format| (crate::frames::channels(format) * format.dtype.size_bytes()).max(1) as u64);
-        if io.starts() <= 1 {
+        if !io.has_worked_before() {
             self.file = Some(files::create(&self.path)?);
             return Ok(());
         }
@@ -70,7 +70,7 @@ blocks.file = { type = "file-sink", path = "tone.f32" }
     }
 
     fn finish(&mut self, io: &mut Io) -> WorkResult {
-        let again = if io.starts() > 1 { " since its restart" } else { "" };
+        let again = if io.has_worked_before() { " since its restart" } else { "" };
         io.note(&format!("wrote {} bytes to {}{again}", self.written, self.path));
         Ok(())
     }

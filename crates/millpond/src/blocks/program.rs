@@ -98,13 +98,6 @@ impl Program {
         }
     }
 
-    /// Waits for its end.
-    pub(super) fn wait(&mut self) -> Result<()> {
-        let status = self.child.wait().context(|| format!("wait for `{}`", self.command))?;
-        self.ended = true;
-        self.judge(status)
-    }
-
     fn judge(&self, status: ExitStatus) -> Result<()> {
         if status.success() {
             return Ok(());

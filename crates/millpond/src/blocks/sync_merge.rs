@@ -256,15 +256,7 @@ blocks.lines = { type = "print" }
     }
 
     fn call(&mut self, name: &str, _: Json, io: &mut Io) -> Result<Json> {
-        if name != "reset" {
-            return Err(Error::Refused(format!(
-                "block `{}` has no call `{name}`; it has `reset`",
-                io.block()
-            )));
-        }
-        let dropped = with_engine!(&mut self.engine, aligner => self.inputs.reset(io, aligner));
-        self.last.forget(io);
-        Ok(json!({ "dropped": dropped }))
+        with_engine!(&mut self.engine, aligner => self.inputs.call(name, io, aligner, &mut self.last))
     }
 
     fn finish(&mut self, io: &mut Io) -> WorkResult {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use self::advice::Advice;
+use super::last_stamp::LastStamp;
 use crate::align::{Aligner, Config, Overflow, Policy, PortConfig, PortSet, Pushed, Reason, Stall};
 use crate::prelude::*;
 use crate::stream::{Description, columns};
@@ -188,8 +189,25 @@ impl TimedInputs {
         }
     }
 
+    /// Answers the one call that these blocks have, `reset`.
+    pub(super) fn call<P: Policy<Buffer>>(
+        &mut self,
+        name: &str,
+        io: &mut Io,
+        aligner: &mut Aligner<Buffer, P>,
+        last: &mut LastStamp,
+    ) -> Result<Json> {
+        if name != "reset" {
+            let block = io.block();
+            return Err(Error::Refused(format!("block `{block}` has no call `{name}`; it has `reset`")));
+        }
+        let dropped = self.reset(io, aligner);
+        last.forget(io);
+        Ok(json!({ "dropped": dropped }))
+    }
+
     /// Begins a new epoch: what is held is dropped, and stamps may begin anywhere. Returns how many buffers that were.
-    pub(super) fn reset<P: Policy<Buffer>>(&mut self, io: &mut Io, aligner: &mut Aligner<Buffer, P>) -> u64 {
+    fn reset<P: Policy<Buffer>>(&mut self, io: &mut Io, aligner: &mut Aligner<Buffer, P>) -> u64 {
         let mut dropped = 0;
         for (port, input) in self.inputs.iter_mut().enumerate() {
             dropped += aligner.held(port) as u64 + u64::from(input.refused.take().is_some());

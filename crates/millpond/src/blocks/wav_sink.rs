@@ -68,7 +68,7 @@ blocks.file = { type = "wav-sink", path = "tone.wav" }
                 "a WAV file needs a stream with a rate of whole Hz, found {found}: give its source a `rate_hz`, or use a `resampler`"
             )));
         };
-        let known = if io.starts() > 1 { WavOutput::go_on(&self.path) } else { None };
+        let known = if io.has_worked_before() { WavOutput::go_on(&self.path) } else { None };
         let file = match known {
             Some(file) => file,
             None => WavOutput::create(&self.path, stored, channels, rate_hz)?,

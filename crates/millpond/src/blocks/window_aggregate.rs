@@ -202,15 +202,7 @@ blocks.lines = { type = "print" }
     }
 
     fn call(&mut self, name: &str, _: Json, io: &mut Io) -> Result<Json> {
-        if name != "reset" {
-            return Err(Error::Refused(format!(
-                "block `{}` has no call `{name}`; it has `reset`",
-                io.block()
-            )));
-        }
-        let dropped = self.inputs.reset(io, &mut self.aligner);
-        self.last.forget(io);
-        Ok(json!({ "dropped": dropped }))
+        self.inputs.call(name, io, &mut self.aligner, &mut self.last)
     }
 
     fn finish(&mut self, io: &mut Io) -> WorkResult {

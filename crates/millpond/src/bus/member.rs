@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use millpond_shm::{ForkMark, MailClass, Mailbox, MailboxAddress, Pond, PostError, Received, Waiter, Woken};
 
@@ -12,7 +12,7 @@ use super::directory::{Directory, answers_label, hears_label};
 use super::queue::Queue;
 use super::topic::Pattern;
 use super::wire::{self, Kind};
-use super::{BusError, Json, Message, Request, unsent};
+use super::{BusError, Json, Message, Request, deadline, unsent};
 
 /// What the handles hold. Dropping it ends the thread and closes the mailbox.
 pub(super) struct Member {
@@ -159,7 +159,7 @@ impl Member {
         timeout: Duration,
         begun: impl FnOnce(u64),
     ) -> Result<Json, BusError> {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline(timeout);
         let directory = self.directory();
         let Some((responder, pid)) = directory.responder(topic) else {
             let pond = self.pond().name().to_owned();

@@ -63,9 +63,10 @@ impl Builder {
             let _ = write!(table, ", max_time = \"{}ms\"", time.as_secs_f64() * 1e3);
         }
         match config.policy {
-            Policy::Block => {}
-            Policy::DropNewest => table += ", policy = \"drop-newest\"",
-            Policy::DropOldest => table += ", policy = \"drop-oldest\"",
+            None => {}
+            Some(Policy::Block) => table += ", policy = \"block\"",
+            Some(Policy::DropNewest) => table += ", policy = \"drop-newest\"",
+            Some(Policy::DropOldest) => table += ", policy = \"drop-oldest\"",
         }
         self.connections.push(table + " }");
         self

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use millpond_shm::{ConnectionConfig, DType, Policy};
+use millpond_shm::{DType, Policy};
 
 use super::cycles::cycle;
 use super::files::{self, UsedFile};
@@ -12,7 +12,8 @@ use super::{Connection, Diagnostics, Flowgraph, Node, PortName, RestartWhen};
 use crate::catalog::Catalog;
 use crate::error::Error;
 use crate::nearest::nearest;
-use crate::param::{Param, Params, Value, is_name};
+use crate::param::{Param, Value, is_name};
+use crate::params::Params;
 use crate::placement::Placement;
 use crate::spec::{Port, Spec, dtype_names};
 
@@ -149,6 +150,13 @@ impl Checker<'_> {
                 format!("`{name}` shares a process and cannot always be started again"),
                 Some(help),
             );
+        }
+        if let (true, Some(process)) = (reads_stdin, &process) {
+            let help = format!(
+                "leave `process = \"{process}\"` out: the blocks of a process are told through it when to end"
+            );
+            let message = format!("`{name}` reads the standard input and cannot share a process");
+            self.error(&span, message, Some(help));
         }
         let node = Node {
             name,
@@ -318,19 +326,9 @@ impl Checker<'_> {
         let to = self.port(&draft.to, Direction::Input);
         let (Some((from, output)), Some((to, input))) = (from, to) else { return false };
         let redelivers = input.as_ref().is_some_and(|port| port.redelivers);
-        let config = ConnectionConfig {
-            depth: draft.config.depth.or(input.as_ref().and_then(|port| port.depth)),
-            policy: match (
-                draft.config.policy,
-                [input, output].into_iter().flatten().find_map(|port| port.policy),
-            ) {
-                (Policy::Block, Some(of_port)) => of_port,
-                (of_connection, _) => of_connection,
-            },
-            ..draft.config
-        };
+        let config = Port::complete(draft.config, output.as_ref(), input.as_ref());
         let span = draft.from.span.start..draft.to.span.end.max(draft.from.span.end);
-        if redelivers && config.policy == Policy::DropOldest {
+        if redelivers && config.policy == Some(Policy::DropOldest) {
             let message = format!("a connection to `{to}` cannot drop the oldest");
             let help = "the input delivers again what is held when its process is killed, so that stays queued: leave `policy` out, \
                         use `drop-newest`, or do without redelivery";

@@ -11,7 +11,7 @@ use super::wiring::Wiring;
 use crate::catalog::Catalog;
 use crate::error::{Context as _, Error, Result};
 use crate::interrupt::Interrupts;
-use crate::param::Params;
+use crate::params::Params;
 use crate::scheduler::{Failure, Job, Scheduler};
 use crate::stop::Urgency;
 
@@ -58,6 +58,19 @@ impl Flowgraph {
         let scheduler = Scheduler::new(pond, jobs, &connections, false).map_err(failed)?;
         let monitor = Monitor::open(pond.name())?;
         let known = Mutex::new((Wiring::new(self), Vec::new()));
+        let ending = AtomicBool::new(false);
+        // Asks those blocks to end that nobody sends to, or receives from, any more.
+        let lead_to_the_end = |wiring: &Wiring, ended: &[String]| {
+            let is_ending = ending.load(Ordering::Acquire);
+            let has_ended = |block: &str| ended.iter().any(|known| known == block);
+            let names = self.blocks.iter().map(|node| node.name.as_str());
+            let left: Vec<&str> = names.filter(|block| !has_ended(block)).collect();
+            let due = left.iter().filter(|block| wiring.is_due_to_end(block, is_ending, has_ended));
+            let cycles = if is_ending { wiring.cycles_of(&left) } else { Vec::new() };
+            for block in due.copied().chain(cycles) {
+                scheduler.ask(block, Urgency::Drain);
+            }
+        };
         let has_ended = |block: &str| {
             let (wiring, ended) = &mut *known.lock().unwrap_or_else(PoisonError::into_inner);
             wiring.follow(&monitor.snapshot(), |block| ended.iter().any(|known| known == block));
@@ -66,14 +79,16 @@ impl Flowgraph {
                 // Somebody may have been faster.
                 let _ = pond.disconnect(&link.from, &link.to);
             }
-            let has_ended = |block: &str| ended.iter().any(|known| known == block);
-            for node in self.blocks.iter().filter(|node| wiring.is_due_to_end(&node.name, false, has_ended)) {
-                scheduler.ask(&node.name, Urgency::Drain);
-            }
+            lead_to_the_end(wiring, ended);
+        };
+        let end = || {
+            ending.store(true, Ordering::Release);
+            let (wiring, ended) = &*known.lock().unwrap_or_else(PoisonError::into_inner);
+            lead_to_the_end(wiring, ended);
         };
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            scope.spawn(|| end_when_asked(self.duration, interrupts, &scheduler, &is_over));
+            scope.spawn(|| end_when_asked(self.duration, interrupts, &scheduler, &end, &is_over));
             let result = scheduler.run(threads, &has_ended);
             is_over.store(true, Ordering::Release);
             interrupts.interrupter().interrupt();
@@ -101,11 +116,12 @@ impl Flowgraph {
     }
 }
 
-/// Passes on requests to end, until the run is over.
+/// Passes on requests to end, the first one to `end`, until the run is over.
 fn end_when_asked(
     duration: Option<Duration>,
     interrupts: &Interrupts,
     scheduler: &Scheduler,
+    end: &(dyn Fn() + Sync),
     is_over: &AtomicBool,
 ) {
     let mut end_at = duration.and_then(|duration| Instant::now().checked_add(duration));
@@ -118,7 +134,12 @@ fn end_when_asked(
         }
         requests += arrived;
         end_at = None;
-        scheduler.ask_all(if requests > 1 { Urgency::Now } else { Urgency::EndOfStream });
+        if requests > 1 {
+            scheduler.ask_all(Urgency::Now);
+        } else {
+            scheduler.ask_all(Urgency::EndOfStream);
+            end();
+        }
     }
 }
 

@@ -242,9 +242,10 @@ impl Flowgraph {
     }
 
     /// Puts all blocks of this program into one process with so many threads, whatever the file says. Blocks of other programs
-    /// stay where they are.
+    /// stay where they are, and one that reads the standard input has a process of its own: the supervisor speaks to the others
+    /// through theirs.
     pub fn fuse(&mut self, threads: usize) {
-        for node in self.blocks.iter_mut().filter(|node| node.program.is_none()) {
+        for node in self.blocks.iter_mut().filter(|node| node.program.is_none() && !node.reads_stdin) {
             node.process = Some(FUSED.to_owned());
         }
         self.processes.retain(|(name, _)| name != FUSED);

@@ -60,9 +60,9 @@ impl Picture {
                 from: (connection.from.block.clone(), connection.from.port.clone()),
                 to: (connection.to.block.clone(), connection.to.port.clone()),
                 label: match connection.config.policy {
-                    millpond_shm::Policy::Block => String::new(),
-                    millpond_shm::Policy::DropNewest => "drops newest".to_owned(),
-                    millpond_shm::Policy::DropOldest => "drops oldest".to_owned(),
+                    None | Some(millpond_shm::Policy::Block) => String::new(),
+                    Some(millpond_shm::Policy::DropNewest) => "drops newest".to_owned(),
+                    Some(millpond_shm::Policy::DropOldest) => "drops oldest".to_owned(),
                 },
             })
             .collect();

@@ -284,7 +284,7 @@ impl Reader<'_> {
                         self.expected("`max_time` to be more than nothing, like \"50ms\"", value);
                     }
                 }
-                "policy" => config.policy = self.one_of(value, "policy", &POLICIES).unwrap_or_default(),
+                "policy" => config.policy = self.one_of(value, "policy", &POLICIES),
                 _ => self.unknown_key(key, "a connection", &["from", "to", "depth", "max_time", "policy"]),
             }
         }

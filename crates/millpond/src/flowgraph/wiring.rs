@@ -3,6 +3,7 @@
 use millpond_shm::{ConnectionInfo, Snapshot};
 
 use super::Flowgraph;
+use super::cycles::is_in_cycle;
 
 /// The connections of a flowgraph that runs.
 #[derive(Debug)]
@@ -72,6 +73,18 @@ impl Wiring {
             self.links.iter().filter(|link| link.sender() == block).map(Link::receiver).peekable();
         let unheard = receivers.peek().is_some() && receivers.all(&has_ended);
         unheard || ending && self.links_to(block).map(Link::sender).all(has_ended)
+    }
+
+    /// Of the blocks that are `left`, when each is sent to by another one: only cycles are left, and what they feed, and none of them is the
+    /// first. Then the blocks of the cycles, which are to end; the others follow. Else nobody.
+    pub(crate) fn cycles_of<'a>(&self, left: &[&'a str]) -> Vec<&'a str> {
+        let links = self.links.iter().map(|link| (link.sender(), link.receiver()));
+        let links: Vec<(&str, &str)> =
+            links.filter(|(from, to)| left.contains(from) && left.contains(to)).collect();
+        if left.iter().any(|block| links.iter().all(|(_, to)| to != block)) {
+            return Vec::new();
+        }
+        left.iter().copied().filter(|block| is_in_cycle(&links, block)).collect()
     }
 }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use super::guests::Guest;
 use super::{EndReason, Event, State, Supervisor};
-use crate::flowgraph::cycles::is_in_cycle;
 use crate::flowgraph::wiring::Link;
 
 /// Processes that have not left so long after they were told to stop at once are killed.
@@ -82,21 +81,12 @@ impl Supervisor {
         }
     }
 
-    /// When each block that is left is sent to by another one, only cycles are left and what they feed: none of them is the first. Their
-    /// blocks are to end, the others follow.
+    /// The blocks of cycles, when nothing else is left but what they feed.
     fn cycles_that_are_left(&self) -> Vec<usize> {
-        let goes_on = |block: &str| !self.has_nothing_to_add(block);
-        let links = self.wiring.links().iter().map(|link| (link.sender(), link.receiver()));
-        let links: Vec<(&str, &str)> = links.filter(|(from, to)| goes_on(from) && goes_on(to)).collect();
-        let blocks = self.flowgraph.blocks.iter().enumerate();
-        let left: Vec<(usize, &str)> = blocks
-            .map(|(index, node)| (index, node.name.as_str()))
-            .filter(|(_, name)| goes_on(name))
-            .collect();
-        if left.iter().any(|(_, name)| links.iter().all(|(_, to)| to != name)) {
-            return Vec::new();
-        }
-        left.into_iter().filter(|(_, name)| is_in_cycle(&links, name)).map(|(index, _)| index).collect()
+        let names = || self.flowgraph.blocks.iter().map(|node| node.name.as_str());
+        let left: Vec<&str> = names().filter(|block| !self.has_nothing_to_add(block)).collect();
+        let cycles = self.wiring.cycles_of(&left);
+        names().enumerate().filter(|(_, block)| cycles.contains(block)).map(|(index, _)| index).collect()
     }
 
     /// All blocks that are left wait for somebody who would send to them: connections were undone by hand. (They would end by

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use millpond_shm::{Monitor, Pond, Role, Snapshot};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::flowgraph::wiring::{Link, Wiring};
 use crate::flowgraph::{Flowgraph, Group, Node, Restart, RestartWhen};
 use crate::interrupt::Interrupts;
@@ -59,6 +59,8 @@ pub struct Supervisor {
     told_guests: HashSet<u32>,
     /// Final numbers of connections that have been taken down.
     closed: Vec<ConnectionStatus>,
+    /// Connections of blocks that have ended, which are yet to be undone.
+    to_undo: Vec<(String, String)>,
     ending: Option<EndReason>,
     /// When what is left is killed; set by the second signal.
     stopping: Option<Instant>,
@@ -71,6 +73,8 @@ struct Member {
     history: RestartHistory,
     /// Why it was started again the last time, if that was a failure of its own.
     failure: Option<Death>,
+    /// It has been started, so its program is there, but for a moment perhaps.
+    has_run: bool,
 }
 
 enum State {
@@ -97,8 +101,13 @@ impl Supervisor {
         let pond = flowgraph.make_pond(Role::Server)?;
         let monitor = Monitor::open(&flowgraph.name)?;
         let now = Instant::now();
-        let (state, history) = (|| State::RestartsAt(now), RestartHistory::default);
-        let member = |group| Member { group, state: state(), history: history(), failure: None };
+        let member = |group| Member {
+            group,
+            state: State::RestartsAt(now),
+            history: RestartHistory::default(),
+            failure: None,
+            has_run: false,
+        };
         let members = flowgraph.groups().into_iter().map(member).collect();
         Ok(Self {
             fates: vec![Fate::default(); flowgraph.blocks.len()],
@@ -112,6 +121,7 @@ impl Supervisor {
             monitor,
             stalls: StallWatch::default(),
             closed: Vec::new(),
+            to_undo: Vec::new(),
             ending: None,
             stopping: None,
         })
@@ -124,7 +134,8 @@ impl Supervisor {
     /// death of the supervisor.
     ///
     /// # Errors
-    /// If a process cannot be started or watched; all others are killed then. The failure of a block is an [`Outcome`].
+    /// If a process cannot be started for the first time, or not be watched; all others are killed then. The failure of a block is an
+    /// [`Outcome`].
     pub fn run(self, watch: &mut dyn FnMut(Event<'_>)) -> Result<Summary> {
         let interrupts = Interrupts::new()?;
         let _signals = EndSignals::become_interrupts(&interrupts)?;
@@ -151,6 +162,7 @@ impl Supervisor {
                 let snapshot = self.monitor.snapshot();
                 self.follow(&snapshot);
                 self.retire_removed(&snapshot);
+                self.undo_the_rest();
                 let status = self.status(&snapshot, start.elapsed());
                 let runs = |block: &BlockStatus| block.statistics.stage >= Stage::Running;
                 if running_since.is_none() && status.blocks.iter().all(runs) {
@@ -279,7 +291,16 @@ impl Supervisor {
             let blocks: Vec<usize> =
                 member.group.blocks.iter().copied().filter(|&block| !self.fates[block].ended).collect();
             let nodes: Vec<&Node> = blocks.iter().map(|&block| &self.flowgraph.blocks[block]).collect();
-            let process = Process::start(&self.launcher, &member.group, &nodes, &self.flowgraph, moved)?;
+            let process = match Process::start(&self.launcher, &member.group, &nodes, &self.flowgraph, moved)
+            {
+                Ok(process) => process,
+                Err(Error::Start { cause, .. }) if member.has_run => {
+                    self.could_not_restart(index, &cause.to_string(), watch);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            member.has_run = true;
             for node in &nodes {
                 watch(Event::Started { block: &node.name, pid: process.pid() });
             }
@@ -287,6 +308,23 @@ impl Supervisor {
             member.state = State::Runs(process);
         }
         Ok(())
+    }
+
+    /// Its program is being replaced, or the system has no room for a process just now: that may pass, as what has killed a process may.
+    fn could_not_restart(&mut self, index: usize, cause: &str, watch: &mut dyn FnMut(Event<'_>)) {
+        let death = Death::NotStarted { cause: cause.to_owned() };
+        let member = &mut self.members[index];
+        let process = member.group.name.clone();
+        let restarts = member.group.blocks.iter().map(|&block| self.flowgraph.blocks[block].restart);
+        let (restart, now) = (strictest(restarts), Instant::now());
+        if let Some(pause) = member.history.after(&death, restart, false, now) {
+            member.state = State::RestartsAt(now + pause);
+            let line = format!("{death}: trying again in {} ms", pause.as_millis());
+            watch(Event::Line { block: &process, line: &line });
+            return;
+        }
+        self.process_has_ended(index);
+        self.end(EndReason::Failed { process, death }, watch);
     }
 
     /// Passes on what the processes say, and sees to those that have ended.
@@ -398,9 +436,16 @@ impl Supervisor {
         for Link { from, to } in self.wiring.links_to(&self.flowgraph.blocks[block].name) {
             let last = connection_status(&snapshot, from, to);
             self.closed.push(ConnectionStatus { left_behind: last.queued, queued: 0, ..last });
-            // Somebody may have been faster.
-            let _ = self.pond.disconnect(from, to);
+            if !is_undone(self.pond.disconnect(from, to)) {
+                self.to_undo.push((from.clone(), to.clone()));
+            }
         }
+    }
+
+    /// Tries once more to undo what could not be undone: its sender would wait for ever.
+    fn undo_the_rest(&mut self) {
+        let pond = &self.pond;
+        self.to_undo.retain(|(from, to)| !is_undone(pond.disconnect(from, to)));
     }
 
     /// Buffers that the blocks of a process have taken and sent so far.
@@ -412,6 +457,11 @@ impl Supervisor {
         };
         self.members[index].group.blocks.iter().map(moved).sum()
     }
+}
+
+/// Somebody may have been faster. Any other error: the registry could not be had, as whoever has it is stopped.
+fn is_undone(disconnected: std::result::Result<(), millpond_shm::Error>) -> bool {
+    matches!(disconnected, Ok(()) | Err(millpond_shm::Error::Unknown { .. }))
 }
 
 /// What holds for a process of several blocks.

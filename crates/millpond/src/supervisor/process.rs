@@ -109,6 +109,11 @@ pub enum Death {
     },
     /// The block was done by itself, and has left its streams open because it is always started again.
     Ended,
+    /// It was to be started again, and could not be.
+    NotStarted {
+        /// What the system said.
+        cause: String,
+    },
 }
 
 impl Death {
@@ -133,9 +138,15 @@ impl fmt::Display for Death {
             }
             Death::Failed { cause } => write!(f, "failed: {cause}"),
             Death::Ended => f.write_str("ended by itself"),
+            Death::NotStarted { cause } => write!(f, "could not be started again: {cause}"),
         }
     }
 }
+
+/// Of what a process writes to its standard error, so much is read before others get their turn.
+const MOST_AT_ONCE: usize = 64 << 10;
+/// A longer line is told in pieces.
+const LONGEST_LINE: usize = 64 << 10;
 
 /// Something that a block's process wrote.
 pub(super) enum Said {
@@ -151,11 +162,18 @@ pub(super) enum Said {
 pub(super) struct Process {
     child: Child,
     pidfd: OwnedFd,
-    stderr: ChildStderr,
+    /// `None`: nobody can write to it any more.
+    stderr: Option<ChildStderr>,
+    /// The blocks that it runs.
+    blocks: Vec<String>,
     /// Who speaks where no block is named: the only block of the process, or the process itself.
     speaker: String,
     /// What was read of a line that is not complete yet.
     partial: Vec<u8>,
+    /// The last line ended with a carriage return, of which a line feed may be the rest.
+    after_return: bool,
+    /// It was asked by a signal to end: the second one would mean "at once".
+    signalled: bool,
     /// Why a block failed, in its own words.
     cause: Option<String>,
     /// The last thing that it wrote to its standard error, beside reports.
@@ -184,7 +202,10 @@ impl Process {
             Ok((pidfd, stderr)) => Ok(Self {
                 child,
                 pidfd,
-                stderr,
+                stderr: Some(stderr),
+                blocks: nodes.iter().map(|node| node.name.clone()).collect(),
+                after_return: false,
+                signalled: false,
                 speaker: match nodes {
                     [node] => node.name.clone(),
                     _ => group.name.clone(),
@@ -207,8 +228,8 @@ impl Process {
     }
 
     /// Descriptors that become readable when the process dies or says something.
-    pub(super) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
-        [self.pidfd.as_fd(), self.stderr.as_fd()]
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [self.pidfd.as_fd()].into_iter().chain(self.stderr.as_ref().map(ChildStderr::as_fd))
     }
 
     /// What it has said since the last call, and how it ended, if it did: `Ok` when the block was done.
@@ -217,6 +238,7 @@ impl Process {
         let ended = self.child.try_wait().ok().flatten();
         let mut lines = self.read_lines();
         let Some(status) = ended else { return (lines, None) };
+        lines.extend(self.read_lines()); // there is no next time
         if !self.partial.is_empty() {
             let rest = std::mem::take(&mut self.partial);
             lines.extend(self.line(&rest));
@@ -229,18 +251,41 @@ impl Process {
         (lines, Some(end))
     }
 
+    /// The lines that are complete. One that writes without end keeps nobody else waiting: there is a next time.
     fn read_lines(&mut self) -> Vec<Said> {
         let mut chunk = [0; 4096];
-        // Any error is like the end: `WouldBlock` says that there is no more for now.
-        while let Ok(bytes @ 1..) = self.stderr.read(&mut chunk) {
-            self.partial.extend_from_slice(&chunk[..bytes]);
-        }
         let mut lines = Vec::new();
-        while let Some(end) = self.partial.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.partial.drain(..=end).collect();
-            lines.extend(self.line(&line[..end]));
+        for _ in 0..MOST_AT_ONCE / chunk.len() {
+            let Some(stderr) = &mut self.stderr else { break };
+            match stderr.read(&mut chunk) {
+                // Closed for good: it would be readable all the time.
+                Ok(0) => self.stderr = None,
+                Ok(bytes) => self.partial.extend_from_slice(&chunk[..bytes]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // `WouldBlock`: there is no more for now.
+                Err(_) => break,
+            }
+            self.split_lines(&mut lines);
         }
         lines
+    }
+
+    /// Takes what is complete. Programs that show their progress end a line with a carriage return, and some never end one.
+    fn split_lines(&mut self, lines: &mut Vec<Said>) {
+        loop {
+            let found = self.partial.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            let (end, rest) = match found {
+                Some(end) => (end, end + 1),
+                None if self.partial.len() >= LONGEST_LINE => (LONGEST_LINE, LONGEST_LINE),
+                None => return,
+            };
+            let line: Vec<u8> = self.partial.drain(..rest).collect();
+            let is_rest_of_one = end == 0 && self.after_return && line == b"\n";
+            self.after_return = line.last() == Some(&b'\r');
+            if !is_rest_of_one {
+                lines.extend(self.line(&line[..end]));
+            }
+        }
     }
 
     /// What a line means. The cause of a failure is told with the death.
@@ -258,12 +303,14 @@ impl Process {
             Report::Note(block, note) => {
                 Said::Note(block.unwrap_or(&self.speaker).to_owned(), note.to_owned())
             }
-            Report::Done(block) => Said::Done(block.to_owned()),
-            Report::Line(line) => {
+            Report::Done(block) if self.blocks.iter().any(|known| known == block) => {
+                Said::Done(block.to_owned())
+            }
+            Report::Done(_) | Report::Line(_) => {
                 if !line.trim().is_empty() {
                     self.last_words = Some(line.trim().to_owned());
                 }
-                Said::Line(self.speaker.clone(), line.to_owned())
+                Said::Line(self.speaker.clone(), line.into_owned())
             }
         })
     }
@@ -273,7 +320,11 @@ impl Process {
         // If it cannot be told it has died, which is noticed elsewhere.
         match &mut self.child.stdin {
             Some(stdin) => drop(stdin.write_all(format!("end {block}\n").as_bytes())),
-            None => drop(pidfd_send_signal(&self.pidfd, Signal::TERM)),
+            None if self.signalled => {}
+            None => {
+                self.signalled = true;
+                let _ = pidfd_send_signal(&self.pidfd, Signal::TERM);
+            }
         }
     }
 

@@ -217,6 +217,20 @@ fn disorder_beyond_the_depth_does_not_stall() {
 }
 
 #[test]
+fn a_port_whose_item_was_taken_late_in_the_end_is_full_no_more() {
+    let port = PortConfig { depth: 2, disorder_ns: 100, ..PortConfig::default() };
+    let policy = Window::new(10, 10, 0, Statistics::default()).lateness_ns(100);
+    let mut aligner: Aligner<f64, _> = Aligner::new(policy, Config::of(2, port));
+    [20, 30].into_iter().for_each(|stamp| aligner.push(0, stamp, 1.0).expect_held());
+    assert_eq!(aligner.push(0, 25, 1.0), Pushed::Full(1.0));
+    aligner.advance(0, 31);
+    assert_eq!(aligner.push(0, 25, 1.0), Pushed::TakenLate);
+    // This is no second try of the same.
+    assert_eq!(aligner.push(0, 26, 1.0), Pushed::TakenLate);
+    assert_eq!((aligner.counters(0).received, aligner.counters(0).late), (4, 2));
+}
+
+#[test]
 fn a_new_epoch_begins_anywhere() {
     let mut aligner = Aligner::new(Exact::new(0), Config::of(2, PortConfig::default()));
     aligner.push(0, 1000, 0).expect_held();

@@ -1,6 +1,8 @@
 //! `Window` gives what grouping all items by their windows gives.
 
-use millpond::align::{Accumulate as _, Aligner, Pane, Poll, Pushed, Statistics, Window};
+use millpond::align::{
+    Accumulate as _, Aligner, Config, Pane, Poll, PortConfig, Pushed, Reason, Statistics, Window,
+};
 use proptest::prelude::*;
 
 use crate::streams::{Arrival, Streams, arrivals, by_time, disordered, ordered, roomy, run};
@@ -140,6 +142,45 @@ fn a_window_that_was_given_up_does_not_come_again_when_more_lateness_is_allowed(
     assert_eq!(push(25, None), (true, vec![(10, false, 1)]));
     assert_eq!(push(13, None), (true, vec![(10, true, 2)]));
     assert_eq!(push(14, Some(0)), (false, vec![]));
+}
+
+#[test]
+fn what_an_input_brings_after_its_timeout_still_brings_its_window_again() {
+    fn push(
+        aligner: &mut Aligner<f64, Window<Statistics>>,
+        (port, stamp): (usize, i64),
+    ) -> (Pushed<f64>, Vec<(i64, bool, u64)>) {
+        let fate = aligner.push(port, stamp, 1.0);
+        let mut panes = Vec::new();
+        while let Poll::Set(pane) = aligner.poll() {
+            panes.push((pane.start_ns(), pane.is_late(), pane.all().map_or(0, |all| all.count())));
+        }
+        (fate, panes)
+    }
+    let port = PortConfig { timeout_ns: Some(5), ..PortConfig::default() };
+    let policy = Window::new(10, 10, 0, Statistics::default()).lateness_ns(30);
+    let mut aligner = Aligner::new(policy, Config::of(2, port));
+    aligner.set_clock(0);
+    for item in [(0, 1), (1, 2), (0, 25)] {
+        assert_eq!(push(&mut aligner, item), (Pushed::Held, vec![]));
+    }
+    aligner.set_clock(5);
+    assert!(aligner.inactive().contains(1));
+    assert_eq!(push(&mut aligner, (0, 26)), (Pushed::Held, vec![(0, false, 2)]));
+    // So far behind that it is not waited for again, and then a little less.
+    assert_eq!(push(&mut aligner, (1, 4)), (Pushed::TakenLate, vec![(0, true, 3)]));
+    assert!(aligner.inactive().contains(1));
+    assert_eq!(push(&mut aligner, (1, 5)), (Pushed::TakenLate, vec![(0, true, 4)]));
+    assert!(aligner.inactive().is_empty());
+    assert_eq!(push(&mut aligner, (0, 45)), (Pushed::Held, vec![]));
+    aligner.set_clock(10);
+    assert_eq!(push(&mut aligner, (0, 46)), (Pushed::Held, vec![(20, false, 2)]));
+    // The first window is given up by now, the other one is not.
+    assert_eq!(push(&mut aligner, (1, 6)), (Pushed::Dropped(Reason::Late, 1.0), vec![]));
+    assert!(aligner.inactive().contains(1));
+    assert_eq!(push(&mut aligner, (1, 24)), (Pushed::TakenLate, vec![(20, true, 3)]));
+    let counters = aligner.counters(1);
+    assert_eq!((counters.received, counters.late, counters.dropped(Reason::Late)), (5, 4, 1));
 }
 
 #[test]

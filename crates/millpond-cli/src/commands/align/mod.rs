@@ -12,6 +12,7 @@ use millpond::align::{
 };
 
 use crate::args::UsageError;
+use crate::output;
 
 mod drive;
 mod events;
@@ -112,7 +113,7 @@ pub struct Args {
     /// How many streams there are, so that events are worked on as they come [default: find out by reading all]
     #[arg(long, value_name = "N")]
     streams: Option<usize>,
-    /// Write there instead of standard output
+    /// Write there instead of standard output; not into INPUT
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Write statistics to standard error
@@ -146,6 +147,9 @@ enum StatsFormat {
 /// Arguments that do not fit together; mistakes in the input, by line.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let name = args.input.as_deref().filter(|path| *path != Path::new("-"));
+    if let Some(output) = &args.output {
+        output::check_is_not(name.unwrap_or(Path::new("/dev/stdin")), output)?;
+    }
     let reader: Box<dyn BufRead> = match name {
         Some(path) => Box::new(BufReader::with_capacity(
             1 << 20,

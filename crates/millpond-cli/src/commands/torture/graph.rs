@@ -143,7 +143,7 @@ impl Connection {
         let death = if self.gives_up { OnReceiverDeath::GiveUp } else { OnReceiverDeath::Wait };
         ConnectionConfig {
             depth: Some(self.depth),
-            policy: self.policy(),
+            policy: Some(self.policy()),
             on_receiver_death: death,
             ..ConnectionConfig::default()
         }
