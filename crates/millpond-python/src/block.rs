@@ -15,6 +15,7 @@ use pyo3::IntoPyObjectExt as _;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use std::io::Write as _;
 
 /// A block whose work is done by a Python object.
 struct PyBlock {
@@ -164,7 +165,7 @@ fn failure(py: Python<'_>, error: &PyErr) -> Error {
     };
     if let Ok(text) = traceback() {
         tracing::error!("{}", text.trim_end());
-        eprint!("{text}");
+        let _ = std::io::stderr().write_all(text.as_bytes()); // whoever read it may be gone
     }
     Error::Refused(error.to_string())
 }

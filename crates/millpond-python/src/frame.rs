@@ -282,7 +282,12 @@ impl Frame {
 
     /// Gives back what could not be sent.
     pub(crate) fn restore(&self, buffer: Buffer) {
-        *lock(&self.held) = Held::Alone(buffer);
+        let mut held = lock(&self.held);
+        *held = match std::mem::replace(&mut *held, Held::Sent(None)) {
+            // Whoever sees the memory through this object goes on to: it has to be kept at the next try as well.
+            Held::Sent(Some(memory)) => Held::Viewed(memory),
+            _ => Held::Alone(buffer),
+        };
     }
 }
 

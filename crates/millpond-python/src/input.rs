@@ -129,6 +129,16 @@ impl Input {
         self.cell.with(|receiver| Ok(receiver.waiter.event_fd().map_err(from_pond)?.into_raw_fd()))
     }
 
+    /// Says that a descriptor which `event_fd` gave is to be closed.
+    fn _forget_event_fd(&self, fd: i32) {
+        // A port that cannot be used (closed, or its parent's) has nothing to forget; one that another thread uses just now keeps a
+        // descriptor until it is closed.
+        let _ = self.cell.with(|receiver| {
+            receiver.waiter.forget_event_fd(fd);
+            Ok(())
+        });
+    }
+
     /// The port's full name: `block.port`.
     #[getter]
     fn name(&self) -> &str {
@@ -160,7 +170,7 @@ impl Input {
         self.cell.with(|receiver| Ok(receiver.port.format().map(Format::new)))
     }
 
-    /// Gives the port back. Frames stay valid. A thread that waits for a frame gets `ClosedError`.
+    /// Gives the port back. Frames stay valid. A thread or an `async for` that waits for a frame gets `ClosedError`.
     fn close(&self, py: Python<'_>) {
         self.cell.close(py);
     }

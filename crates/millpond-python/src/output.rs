@@ -332,8 +332,8 @@ impl Output {
     }
 
     /// Promises that nothing earlier than `bound` will be sent, apart from the disorder that the stream may have: who puts streams
-    /// together by time need not wait for this one. `bound` is as `stamp` in `send`. A promise outlives the process and is
-    /// never taken back: an earlier one changes nothing.
+    /// together by time need not wait for this one. `bound` is as `stamp` in `send`, but not `None`. A promise outlives the process
+    /// and is never taken back: an earlier one changes nothing.
     fn advance(&self, bound: &Bound<'_, PyAny>) -> PyResult<()> {
         let bound = stamp::bound(bound)?;
         self.cell.with(|sender| {

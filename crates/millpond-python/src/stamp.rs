@@ -165,7 +165,23 @@ pub(crate) enum Wish {
 
 /// Reads a `stamp` argument: `None`, a `Timestamp`, an `int` of nanoseconds since the Unix epoch, or `"now"`.
 pub(crate) fn wish(stamp: Option<&Bound<'_, PyAny>>) -> PyResult<Wish> {
-    let Some(stamp) = stamp else { return Ok(Wish::Stamp(Stamp::None)) };
+    match stamp {
+        Some(stamp) => read(stamp, "stamp: expected None, "),
+        None => Ok(Wish::Stamp(Stamp::None)),
+    }
+}
+
+/// Reads a `bound` argument: as `stamp`, but never `None`.
+pub(crate) fn bound(bound: &Bound<'_, PyAny>) -> PyResult<Stamp> {
+    Ok(match read(bound, "bound: expected ")? {
+        Wish::Stamp(stamp) => stamp,
+        Wish::AtPublishing => Stamp::now(),
+    })
+}
+
+/// Reads a `Timestamp`, an `int` of nanoseconds since the Unix epoch, or `"now"`; `expected` is how the error of who gives
+/// something else begins.
+fn read(stamp: &Bound<'_, PyAny>, expected: &str) -> PyResult<Wish> {
     if let Ok(stamp) = stamp.cast::<Timestamp>() {
         return Ok(Wish::Stamp(stamp.get().to_stamp()));
     }
@@ -176,17 +192,9 @@ pub(crate) fn wish(stamp: Option<&Bound<'_, PyAny>>) -> PyResult<Wish> {
         return Ok(Wish::AtPublishing);
     }
     Err(PyTypeError::new_err(format!(
-        "stamp: expected None, a Timestamp, an int (nanoseconds since the Unix epoch) or \"now\", found {}",
+        "{expected}a Timestamp, an int (nanoseconds since the Unix epoch) or \"now\", found {}",
         stamp.repr()?
     )))
-}
-
-/// Reads a `bound` argument, which is as `stamp` is.
-pub(crate) fn bound(bound: &Bound<'_, PyAny>) -> PyResult<Stamp> {
-    Ok(match wish(Some(bound))? {
-        Wish::Stamp(stamp) => stamp,
-        Wish::AtPublishing => Stamp::now(),
-    })
 }
 
 /// The error for who gives a stamp to a frame.

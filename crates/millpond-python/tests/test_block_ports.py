@@ -108,6 +108,8 @@ def test_a_source_says_how_far_it_has_come(pond: Pond, children: Children, progr
     tested: Out[np.int64] = Out(np.int64)
     tested.advance(7)
     assert tested.sent == []
+    with pytest.raises(TypeError, match=r'bound: expected a Timestamp, an int \(.*\) or "now", found None'):
+        tested.advance(None)  # type: ignore[arg-type]
 
 
 def test_a_block_changes_a_buffer_in_place_unless_somebody_else_sees_it(pond: Pond, children: Children, program: Path) -> None:

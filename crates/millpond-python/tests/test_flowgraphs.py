@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
-from conftest import DEADLINE_S, wait_until
+from conftest import DEADLINE_S, Children, wait_until
 
 import millpond
 from millpond import Flowgraph, Pond, Run
@@ -275,6 +276,138 @@ while not all(block.sent + block.taken for block in run.pond.statistics().blocks
         done = subprocess.run([sys.executable, "-c", code, how], timeout=DEADLINE_S, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (0, "")
         wait_until(lambda: "abandoned" not in dict(millpond.ponds()), "the pond's end")
+
+
+IN_A_PACKAGE = '''
+import sys
+from collections.abc import Iterator
+import numpy as np
+from numpy.typing import NDArray
+import millpond
+from . import STEP
+
+@millpond.block
+def count_in_steps(*, count: int = 5) -> Iterator[NDArray[np.float32]]:
+    for i in range(count):
+        yield np.full(4, i * STEP, np.float32)
+
+def main() -> None:
+    graph = millpond.Flowgraph("packaged")
+    graph.block("count", count_in_steps)
+    graph.block("file", "file-sink", path=sys.argv[1])
+    graph.connect("count -> file")
+    print(graph.run().reason)
+
+if __name__ == "__main__":
+    main()
+'''
+
+
+@pytest.mark.parametrize(
+    ("package", "command"),
+    [("filters", ["-m", "filters.pipeline"]), ("app/filters", ["app/main.py"])],
+    ids=["run as a module", "beside the program"],
+)
+def test_blocks_in_a_package(tmp_path: Path, package: str, command: list[str]) -> None:
+    """Another process imports the module by its own name, from where the package is."""
+    directory = tmp_path / package
+    directory.mkdir(parents=True)
+    (directory / "__init__.py").write_text("STEP = 3\n")
+    (directory / "pipeline.py").write_text(IN_A_PACKAGE)
+    (directory.parent / "main.py").write_text("from filters.pipeline import main\nif __name__ == '__main__': main()\n")
+    path = tmp_path / "steps"
+    program = [sys.executable, *command, str(path)]
+    done = subprocess.run(program, cwd=tmp_path, timeout=DEADLINE_S, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "its sources ended\n"), done.stderr
+    assert path.read_bytes() == np.repeat(np.arange(5, dtype="f4") * 3, 4).tobytes()
+    # By hand, where Python finds it.
+    by_hand = [sys.executable, "-m", "millpond", "--types", "filters.pipeline", "blocks"]
+    assert "count-in-steps" in subprocess.check_output(by_hand, cwd=directory.parent, timeout=DEADLINE_S, text=True)
+
+
+COMPLAINS = '''
+import sys
+import numpy as np
+from numpy.typing import NDArray
+import millpond
+
+@millpond.block
+def complain(samples: NDArray[np.float32], *, fail: bool = False) -> None:
+    if fail:
+        raise ValueError("what a number")
+    print("what a number", file=sys.stderr)
+
+if __name__ == "__main__":
+    here = sys.argv[1] == "here"
+    graph = millpond.Flowgraph("unheard")
+    graph.block("zeros", "null-source", count=10, items=4)
+    graph.block("complain", complain, fail=here)
+    graph.connect("zeros -> complain")
+    sys.stdin.readline()
+    try:
+        print((graph.run_here() if here else graph.run()).reason)
+    except millpond.BlockFailedError as error:
+        print(error)
+'''
+
+
+@pytest.mark.parametrize(("how", "ends"), [("here", "ValueError: what a number"), ("processes", "its sources ended")])
+def test_a_standard_error_that_nobody_reads_disturbs_no_run(tmp_path: Path, children: Children, how: str, ends: str) -> None:
+    program = tmp_path / "complains.py"
+    program.write_text(COMPLAINS)
+    child = subprocess.Popen(
+        [sys.executable, str(program), how],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    children.running.append(child)
+    assert child.stderr is not None
+    child.stderr.close()
+    said, _ = child.communicate("\n", timeout=DEADLINE_S)
+    assert child.returncode == 0 and ends in said
+
+
+DROPPED = '''
+import sys
+import time
+import numpy as np
+from numpy.typing import NDArray
+import millpond
+
+@millpond.block
+class SaysItsEnd:
+    def __init__(self, *, path: str) -> None:
+        self.path = path
+    def work(self, samples: NDArray[np.float32]) -> None: ...
+    def finish(self) -> None:
+        with open(self.path, "w") as file:
+            file.write("in order")
+
+def start() -> None:
+    graph = millpond.Flowgraph("dropped")
+    graph.block("zeros", "null-source", items=64)
+    graph.block("last", SaysItsEnd, path=sys.argv[2])
+    graph.connect("zeros -> last")
+    run = graph.start() if sys.argv[1] == "processes" else graph.start_here()
+    while not run.pond.statistics().block("last").taken:
+        time.sleep(0.01)
+
+if __name__ == "__main__":
+    start()
+'''
+
+
+@pytest.mark.parametrize("how", ["here", "processes"])
+def test_a_run_that_nobody_keeps_ends_in_order_with_the_interpreter(tmp_path: Path, how: str) -> None:
+    program, path = tmp_path / "dropped.py", tmp_path / "end"
+    program.write_text(DROPPED)
+    command = [sys.executable, str(program), how, str(path)]
+    done = subprocess.run(command, timeout=DEADLINE_S, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert path.read_text() == "in order"
+    wait_until(lambda: "dropped" not in dict(millpond.ponds()), "the pond's end")
 
 
 def test_a_block_in_no_file_runs_here_only() -> None:

@@ -141,6 +141,28 @@ def test_views_of_a_frame_survive_its_sending(ports: tuple[Output, Input], look:
     np.testing.assert_array_equal(np.asarray(view), np.arange(4))
 
 
+@pytest.mark.parametrize("look", [lambda f: np.frombuffer(f, "i8"), memoryview])
+def test_views_of_a_frame_survive_a_sending_that_fails(pond: Pond, look: Callable[[Any], Any]) -> None:
+    pond.connect("a.out", "b.in", depth=1)
+    out, port = pond.output("a.out"), pond.input("b.in")
+    out.send(np.arange(4))
+    frame = port.receive(timeout=60)
+    view = look(frame)
+    out.send(np.zeros(4, dtype="i8"))
+    with pytest.raises(TimeoutError):
+        out.send(frame, timeout=0)
+    assert port.receive(timeout=60).array.tolist() == [0] * 4
+    out.send(frame)
+    # Whoever gets it may not change what is still seen here.
+    changed = out.loan(port.receive(timeout=60))
+    changed.array[:] = 7
+    changed.discard()
+    for _ in range(1100):
+        out.send(np.zeros(4, dtype="i8"))
+        port.receive(timeout=60)
+    np.testing.assert_array_equal(np.asarray(view), np.arange(4))
+
+
 def test_received_arrays_cannot_be_written_to(ports: tuple[Output, Input]) -> None:
     out, port = ports
     out.send(np.arange(4))
@@ -285,6 +307,8 @@ def test_refusals_say_what_was_expected(pond: Pond, ports: tuple[Output, Input])
         out.loan((1,) * 7)
     with pytest.raises(TypeError, match="stamp: expected None, a Timestamp"):
         out.loan(1, stamp=1.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r'bound: expected a Timestamp, an int \(.*\) or "now", found None'):
+        out.advance(None)  # type: ignore[arg-type]
     with pytest.raises(millpond.BufferTooLargeError, match="add a pool with larger blocks"):
         out.loan(1 << 30)
     with pytest.raises(ValueError, match="timeout: expected None or seconds"):

@@ -1,12 +1,15 @@
 """Real processes that die, are forked, are interrupted; threads and event loops."""
 
 import asyncio
+import contextlib
+import gc
 import multiprocessing
 import os
 import signal
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -406,6 +409,85 @@ for i in range(50):
 
     assert asyncio.run(main()) == list(range(50))
     assert ticks > 10
+
+
+def test_what_rings_while_an_async_iteration_is_busy_costs_no_turns_of_the_loop(pond: Pond, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop is told once, not again and again until the iteration goes on."""
+    pond.connect("a.out", "b.in")
+    out, port = pond.output("a.out"), pond.input("b.in")
+    heard = 0
+
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        add_reader = loop.add_reader
+
+        def add_counted(descriptor: int, callback: Callable[[], None]) -> None:
+            def counted() -> None:
+                nonlocal heard
+                heard += 1
+                callback()
+
+            add_reader(descriptor, counted)
+
+        monkeypatch.setattr(loop, "add_reader", add_counted)
+        out.send([0])
+        async with asyncio.timeout(DEADLINE_S), contextlib.aclosing(aiter(port)) as frames:
+            got = [int((await anext(frames)).array[0])]
+            for i in range(1, 4):
+                out.send([i])
+            while not heard:
+                await asyncio.sleep(0)
+            for _ in range(1000):
+                await asyncio.sleep(0)
+            # Three were sent; some more for what else may ring.
+            assert heard <= 3 + 10
+            while len(got) < 4:
+                got.append(int((await anext(frames)).array[0]))
+        return got
+
+    assert asyncio.run(main()) == [0, 1, 2, 3]
+
+
+def test_async_iterations_leave_no_descriptor_behind(pond: Pond) -> None:
+    pond.connect("a.out", "b.in")
+    out, port = pond.output("a.out"), pond.input("b.in")
+
+    async def receive(number: int) -> None:
+        out.send([number])
+        async with contextlib.aclosing(aiter(port)) as frames:
+            assert (await anext(frames)).array[0] == number
+
+    async def main() -> None:
+        await receive(0)
+        gc.collect()  # what earlier tests have left may go meanwhile
+        before = len(os.listdir("/proc/self/fd"))
+        for number in range(1, 51):
+            await receive(number)
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("what", ["port", "pond"])
+def test_closing_a_port_ends_its_async_iteration(pond: Pond, what: str) -> None:
+    port = pond.input("b.in")
+
+    async def iterate() -> None:
+        async for _ in port:
+            pass
+
+    async def main() -> None:
+        iterating = asyncio.create_task(iterate())
+        await asyncio.sleep(0)
+        assert not iterating.done(), "it waits"
+        if what == "port":
+            port.close()
+        else:
+            pond.close()
+        with pytest.raises(millpond.ClosedError, match="b.in"):
+            await asyncio.wait_for(iterating, DEADLINE_S)
+
+    asyncio.run(main())
 
 
 def test_a_million_frames_leave_no_memory_behind(pond: Pond, children: Children) -> None:

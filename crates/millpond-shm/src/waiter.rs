@@ -10,9 +10,9 @@ use crate::layout::MAX_WAITERS;
 use crate::sync::{Ordering, private};
 use crate::sys::{futex, time};
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsRawFd as _, OwnedFd, RawFd};
 use std::cell::Cell;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -152,10 +152,11 @@ impl Waiter {
     }
 
     /// A descriptor that becomes readable when the bell rings, for epoll and async runtimes. Read its 8 bytes, serve the ports
-    /// until they have nothing more, wait for the descriptor again.
+    /// until they have nothing more, wait for the descriptor again. The end of the party makes it readable a last time.
     ///
     /// A thread carries the rings over, one for all descriptors of a party; whoever rings then pays for a futex wake each time.
-    /// Both end with the party. A party that never asks for a descriptor pays nothing.
+    /// Both end with the party. A party that never asks for a descriptor pays nothing; one that asks again and again tells which
+    /// it needs no longer, by [`forget_event_fd`](Waiter::forget_event_fd).
     ///
     /// # Errors
     /// [`Error::System`] if the kernel gives no descriptor or thread.
@@ -164,13 +165,26 @@ impl Waiter {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .doing(|| "make an eventfd".to_owned())?;
         // Not plain `dup`: whatever program this process starts would inherit it.
-        let ours = rustix::io::fcntl_dupfd_cloexec(&fd, 0).doing(|| "duplicate an eventfd".to_owned())?;
+        let copy = rustix::io::fcntl_dupfd_cloexec(&fd, 0).doing(|| "duplicate an eventfd".to_owned())?;
+        let ours = (fd.as_raw_fd(), copy);
         let mut carrier = self.0.carrier.lock().unwrap_or_else(PoisonError::into_inner);
         match &*carrier {
             Some(carrier) => carrier.rings.add(ours),
             None => *carrier = Some(self.0.start_carrier(ours)?),
         }
         Ok(fd)
+    }
+
+    /// Nothing is carried to this descriptor any more. Call it before closing one that [`event_fd`](Waiter::event_fd) gave: one
+    /// that is closed without costs a descriptor until the party goes.
+    pub fn forget_event_fd(&self, fd: RawFd) {
+        // The thread that carries is not there in a forked child, and one of the parent's may have had the locks.
+        if self.0.session.is_forked() {
+            return;
+        }
+        if let Some(carrier) = &*self.0.carrier.lock().unwrap_or_else(PoisonError::into_inner) {
+            carrier.rings.forget(fd);
+        }
     }
 }
 
@@ -182,14 +196,31 @@ struct Carrier {
 
 /// Where rings are carried to.
 struct Rings {
-    fds: Mutex<Vec<OwnedFd>>,
+    /// The number of each descriptor that was handed out, and a duplicate, as its holder may close it at any time.
+    fds: Mutex<Vec<(RawFd, OwnedFd)>>,
     /// The party is going.
     over: private::AtomicBool,
 }
 
 impl Rings {
-    fn add(&self, fd: OwnedFd) {
-        self.fds.lock().unwrap_or_else(PoisonError::into_inner).push(fd);
+    fn fds(&self) -> MutexGuard<'_, Vec<(RawFd, OwnedFd)>> {
+        self.fds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, fd: (RawFd, OwnedFd)) {
+        self.fds().push(fd);
+    }
+
+    /// All of that number: one that was closed and not forgotten may have left it to another.
+    fn forget(&self, fd: RawFd) {
+        self.fds().retain(|(number, _)| *number != fd);
+    }
+
+    /// Makes every descriptor readable.
+    fn tell(&self) {
+        for (_, fd) in &*self.fds() {
+            let _ = rustix::io::write(fd, &1u64.to_ne_bytes()); // full: readable already
+        }
     }
 
     /// Makes every descriptor readable after each ring. Sleeps until there is one, and for ever if nobody rings.
@@ -201,6 +232,8 @@ impl Rings {
             // other way round, the last ring could be taken for one to carry over, and nobody would ring again.
             let now = doorbell.bell.load(Ordering::Acquire);
             if self.over.load(private::Ordering::Acquire) {
+                // Whoever waits for a descriptor looks once more, and finds its ports closed.
+                self.tell();
                 return;
             }
             if now != seen || !is_fenced {
@@ -208,9 +241,7 @@ impl Rings {
                 // Before the descriptors: whoever serves the ports afterwards sees all that nobody rang for again.
                 doorbell.announce_again(sleepers);
                 is_fenced = pond.heavy_fence();
-                for fd in &*self.fds.lock().unwrap_or_else(PoisonError::into_inner) {
-                    let _ = rustix::io::write(fd, &1u64.to_ne_bytes()); // full: readable already
-                }
+                self.tell();
             }
         }
     }
@@ -309,7 +340,7 @@ impl Shared {
     }
 
     /// An event user does not call `wait`: its descriptors count as one more sleeper, for as long as the party lives.
-    fn start_carrier(&self, fd: OwnedFd) -> Result<Carrier> {
+    fn start_carrier(&self, fd: (RawFd, OwnedFd)) -> Result<Carrier> {
         // Ended by `drop`, before this party lets go of its session, which keeps the attachment.
         let pond = self.session.attachment();
         let index = self.index;

@@ -152,6 +152,7 @@ const USES: [(&str, Use); 13] = [
         assert_eq!(waiter.wait(Some(Duration::from_secs(1)), || false), Woken::Stopped);
         waiter.ring();
         assert!(matches!(waiter.event_fd(), Err(Error::Forked)));
+        waiter.forget_event_fd(0);
     }),
     ("counters", |h| {
         let counters = h.counters.take().unwrap();

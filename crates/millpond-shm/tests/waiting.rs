@@ -7,7 +7,7 @@ use millpond_shm::{
     ReceiveError, Role, SendReason, StreamFormat, Wait, Woken,
 };
 use rustix::event::{PollFd, PollFlags, epoll, poll};
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsRawFd as _, OwnedFd};
 use rustix::time::Timespec;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -170,7 +170,7 @@ fn carriers() -> (usize, usize) {
 fn open_descriptors(parent: &Parent, pond: &Pond) {
     assert_eq!(carriers(), (0, 0));
     let waiter = pond.waiter(Wait::Block).unwrap();
-    let fds: Vec<OwnedFd> = (0..3).map(|_| waiter.event_fd().unwrap()).collect();
+    let mut fds: Vec<OwnedFd> = (0..3).map(|_| waiter.event_fd().unwrap()).collect();
     waiter.ring();
     // A thread names itself, some time after it was started.
     support::eventually("one thread for all", || carriers() == (1, 6));
@@ -188,13 +188,31 @@ fn open_descriptors(parent: &Parent, pond: &Pond) {
         rustix::io::read(fd, &mut [0; 8]).unwrap();
         assert!(!is_readable(fd, Duration::ZERO), "once");
     }
-    drop((waiter, fds));
+    for _ in 0..100 {
+        let fd = waiter.event_fd().unwrap();
+        waiter.forget_event_fd(fd.as_raw_fd());
+    }
+    assert_eq!(carriers(), (1, 6), "nothing is left of those that were forgotten");
+    let forgotten = fds.remove(0);
+    waiter.forget_event_fd(forgotten.as_raw_fd());
+    assert_eq!(carriers(), (1, 5));
+    waiter.ring();
+    for fd in &fds {
+        assert!(is_readable(fd, DEADLINE), "the others are told as before");
+        rustix::io::read(fd, &mut [0; 8]).unwrap();
+    }
+    assert!(!is_readable(&forgotten, Duration::ZERO), "it is not told");
+    drop(waiter);
+    for fd in &fds {
+        assert!(is_readable(fd, Duration::ZERO), "every descriptor is told that its party is gone");
+    }
+    drop((forgotten, fds));
     assert_eq!(carriers(), (0, 0), "nothing is left of them");
     parent.say("gone");
 }
 
 #[test]
-fn descriptors_end_with_their_party() {
+fn descriptors_end_with_their_party_or_when_they_are_forgotten() {
     let (name, _pond) = new_pond("event-end");
     Child::spawn("descriptors", &[("pond", &name)]).expect("gone");
 }

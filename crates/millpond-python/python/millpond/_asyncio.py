@@ -2,25 +2,30 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from millpond._millpond import EndOfStreamError, Frame, Input, StoppedError
 
 
-async def frames(port: Input) -> AsyncIterator[Frame]:
+async def frames(port: Input) -> AsyncGenerator[Frame, None]:
     """Yields the frames of a port; the event loop runs on while none waits."""
     loop = asyncio.get_running_loop()
     rung = asyncio.Event()
     descriptor = port.event_fd()
-    loop.add_reader(descriptor, rung.set)
+
+    def hear() -> None:
+        # Silences the descriptor: else the loop would call this at every turn until the caller asks for a frame again.
+        try:
+            os.read(descriptor, 8)
+        except BlockingIOError:
+            pass
+        rung.set()
+
+    loop.add_reader(descriptor, hear)
     try:
         while True:
-            # Silence the descriptor before looking: what rings after the look is then seen by the next wait.
+            # Before looking: what rings after the look is then seen by the next wait.
             rung.clear()
-            try:
-                os.read(descriptor, 8)
-            except BlockingIOError:
-                pass
             while (frame := _next(port)) is not None:
                 if frame is _END:
                     return
@@ -29,6 +34,7 @@ async def frames(port: Input) -> AsyncIterator[Frame]:
             await rung.wait()
     finally:
         loop.remove_reader(descriptor)
+        port._forget_event_fd(descriptor)
         os.close(descriptor)
 
 

@@ -84,7 +84,7 @@ class _Type:
     make: Callable[..., "_Worker"]
     target: Callable[..., Any]
     source: str
-    """Where another process finds it: a file, or the name of a module in a package; empty: nowhere."""
+    """Where another process finds it, as `load_types` takes it; empty: nowhere."""
     like: str | None
     """The input whose rate and description its outputs keep."""
     rate_hz: _RateOf
@@ -214,11 +214,18 @@ def _read(target: Callable[..., Any], rate_hz: _RateOf, shape: tuple[int | None,
 
 def _source(target: Callable[..., Any]) -> str:
     module = sys.modules.get(target.__module__)
-    # A module of a package may import from it; any other file stands for itself.
-    if getattr(module, "__package__", None):
-        return target.__module__
     file = getattr(module, "__file__", None)
-    return os.path.abspath(file) if file else ""
+    path = os.path.abspath(file) if file else ""
+    # A module of a package may import from it; any other file stands for itself. (What `python -m` runs is `__main__` only here.)
+    spec = getattr(module, "__spec__", None)
+    if spec is None or not spec.parent:
+        return path
+    # With the directory: another process does not look into that of this program, nor where this program alone was told to look.
+    # A package that does not lie where its name says was found by other means, which both have.
+    directory, in_package = os.path.dirname(path), os.sep + spec.parent.replace(".", os.sep)
+    if directory.endswith(in_package):
+        return f"{directory.removesuffix(in_package) or os.sep}:{spec.name}"
+    return str(spec.name)
 
 
 def _keeps(target: type, name: str) -> bool:
@@ -441,9 +448,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def load_types(source: str) -> None:
-    """Runs a file, or imports a module of a package, for the block types in it. Its `__name__` is not `__main__` then."""
+    """Runs a file, or imports a module of a package, for the block types in it. Its `__name__` is not `__main__` then.
+
+    `FILE.py`, `DIRECTORY:MODULE` with the directory of the outermost package, or `MODULE` if it is found without.
+    """
     if not source.endswith(".py"):
-        importlib.import_module(source)
+        directory, _, name = source.rpartition(":")
+        # One that is there keeps its place: what is installed shall not hide what comes with Python.
+        if directory and directory not in sys.path:
+            sys.path.insert(0, directory)
+        importlib.import_module(name)
         return
     sys.path.insert(0, os.path.dirname(source))
     spec = importlib.util.spec_from_file_location("__mp_main__", source)
