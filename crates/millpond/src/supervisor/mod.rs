@@ -96,7 +96,7 @@ impl Supervisor {
     /// Makes the pond and declares blocks, ports and connections. Nothing runs yet.
     ///
     /// # Errors
-    /// [`Error::Pond`](crate::Error::Pond), for example when a pond of that name is running already.
+    /// [`Error::Pond`], for example when a pond of that name is running already.
     pub fn new(flowgraph: Flowgraph, launcher: Launcher) -> Result<Self> {
         let pond = flowgraph.make_pond(Role::Server)?;
         let monitor = Monitor::open(&flowgraph.name)?;
