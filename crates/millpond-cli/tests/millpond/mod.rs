@@ -131,20 +131,11 @@ impl Drop for Millpond {
     fn drop(&mut self) {
         // Of a test that has failed: blocks whose supervisor was killed end by themselves, and use the directory until then.
         let start = Instant::now();
-        while std::thread::panicking() && self.is_used() && start.elapsed() < PATIENCE {
+        let is_used = || !processes_with(&self.directory).is_empty();
+        while std::thread::panicking() && is_used() && start.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(10));
         }
         let _ = std::fs::remove_dir_all(&self.directory);
-    }
-}
-
-impl Millpond {
-    /// A process lives that was started with this directory.
-    fn is_used(&self) -> bool {
-        let directory = self.directory.as_os_str().as_encoded_bytes();
-        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let environments = processes.filter_map(|process| std::fs::read(process.path().join("environ")).ok());
-        environments.into_iter().any(|text| text.windows(directory.len()).any(|part| part == directory))
     }
 }
 

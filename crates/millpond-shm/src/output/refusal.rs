@@ -46,7 +46,10 @@ impl fmt::Display for SendReason {
     }
 }
 
-/// A buffer that was not sent, handed back, and why.
+impl std::error::Error for SendReason {}
+
+/// A buffer that was not sent, handed back, and why. As long as it is kept, the process stays in the pond: who only passes on the
+/// error passes on its `reason`.
 #[derive(Debug, thiserror::Error)]
 #[error("not sent: {reason}")]
 pub struct SendError {

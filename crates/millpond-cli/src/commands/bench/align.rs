@@ -212,7 +212,7 @@ impl Source {
                 if output.send_batch(&mut batch)? == 0
                     && let Some(first) = batch.pop_front()
                 {
-                    output.send(first)?;
+                    output.send(first).map_err(|refused| refused.reason)?;
                 }
             }
         }

@@ -162,7 +162,7 @@ impl Loop {
         set_sequence(&mut buffer, self.sent)?;
         self.sent += 1;
         self.under_way.push_back(buffer.id());
-        self.output.send(buffer)?;
+        self.output.send(buffer).map_err(|refused| refused.reason)?;
         Ok(())
     }
 
@@ -257,7 +257,7 @@ impl Stage {
                 if output.send_batch(&mut to_forward)? == 0
                     && let Some(first) = to_forward.pop_front()
                 {
-                    output.send(first)?;
+                    output.send(first).map_err(|refused| refused.reason)?;
                 }
             }
         }

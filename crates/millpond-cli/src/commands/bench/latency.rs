@@ -191,7 +191,7 @@ impl Ends {
     fn send(&mut self, sequence: u64) -> anyhow::Result<()> {
         let mut buffer = self.output.allocate(self.size_bytes)?;
         set_sequence(&mut buffer, sequence)?;
-        self.output.send(buffer)?;
+        self.output.send(buffer).map_err(|refused| refused.reason)?;
         Ok(())
     }
 

@@ -83,7 +83,7 @@ impl Stream {
                 if output.send_batch(&mut batch)? == 0
                     && let Some(first) = batch.pop_front()
                 {
-                    output.send(first)?;
+                    output.send(first).map_err(|refused| refused.reason)?;
                 }
             }
         }
