@@ -36,6 +36,7 @@ pub const DEPENDS_ON_SPEED: &[CrashPoint] = &[
 const ONCE_A_BATCH: &[CrashPoint] = &[
     CrashPoint::PopExclusiveDone,
     CrashPoint::PopBatchBetween,
+    CrashPoint::Described,
     CrashPoint::BatchTokens,
     CrashPoint::BatchBetween,
     CrashPoint::PushDone,
