@@ -111,7 +111,8 @@ pub struct PortInfo {
     pub redeliver: bool,
     /// What an output's stream carries.
     pub format: Option<StreamFormat>,
-    /// Buffers that an output has sent, by all its processes so far: to connections, those that are gone included, and to nobody.
+    /// Buffers that an output has sent, by all its processes so far: to connections, those that are gone included, and to nobody. 0 for
+    /// inputs.
     pub sent: u64,
     /// Buffers sent while nothing was connected.
     pub unconnected: u64,
@@ -325,8 +326,11 @@ impl Monitor {
         self.control
             .used_ports()
             .map(|(index, port)| PortInfo {
-                sent: crate::sent::sent_to_connections(&self.control, index)
-                    .wrapping_add(port.unconnected.load(Ordering::Relaxed)),
+                sent: match port.direction.load(Ordering::Relaxed) {
+                    1 => crate::sent::sent_to_connections(&self.control, index)
+                        .wrapping_add(port.unconnected.load(Ordering::Relaxed)),
+                    _ => 0, // an input, which looks through no connections in vain
+                },
                 name: port_name(&self.control, index),
                 direction: if port.direction.load(Ordering::Relaxed) == 1 {
                     Direction::Output
